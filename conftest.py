@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A skip is a hole in the net. Under `CI=true` or `FLOWPARITY_STRICT=1` a skipped test fails unless ci/skips.txt allows its reason: a capability that this machine may lack."""
+"""A skip is a hole in the net.
+
+Under `CI=true` or `FLOWPARITY_STRICT=1` a skipped test fails unless ci/skips.txt allows its reason: a capability that this machine may lack.
+"""
 
 from __future__ import annotations
 

@@ -101,8 +101,8 @@ _SECONDS = ("idle_timeout", "active_timeout", "reorder", "max_clock_step")
 def profile_from(table: Mapping[str, Any]) -> Profile:
     """Builds a profile from a table with times in seconds (as TOML files and fixtures write them).
 
-    Every field of `Profile` is a key; `tcp_end` also takes "off", `input_interface` also "source", `sampling` a table {mode, interval, seed}, `template_refresh` a pair [packets,
-    seconds]. `fragments`, `tunnels` and `biflow` accept their only implemented value. An unknown key is a UsageError.
+    Every field of `Profile` is a key; `tcp_end` also takes "off", `input_interface` also "source", `sampling` a table {mode, interval, seed},
+    `template_refresh` a pair [packets, seconds]. `fragments`, `tunnels` and `biflow` accept their only implemented value. An unknown key is a UsageError.
     """
     known = {f.name for f in fields(Profile)}
     values: dict[str, Any] = {}
