@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Finds and loads backends. A plug-in is loaded with dlopen the first time it is asked for; its ops are copied into a struct of the core's own size in which an absent
+ * optional op has its default.
+ */
+#ifndef FP_LOADER_H
+#define FP_LOADER_H
+
+#include "flowparity/backend.h"
+
+enum fp_state { FP_BUILTIN, FP_BUILT, FP_NOT_BUILT };
+
+struct fp_loaded {
+    struct fp_backend_ops backend; /* name == NULL: it only transmits */
+    struct fp_injector_ops injector;
+};
+
+extern const struct fp_host fp_host;
+
+/* The plug-in `name`, or NULL with one line in `err` and errno set: ENOENT unknown, ENOPKG not built here, ELIBACC cannot be loaded. */
+const struct fp_loaded *fp_load(const char *name, char *err);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The exporter core as its callers see it: the Python module, the C tests, the fuzz targets and the benchmark. docs/semantics.md says what it does.
+ *
+ * Functions that can fail return 0 or -errno and put one line into `err` (FP_ERRLEN octets) that says what to do. Times are nanoseconds, lengths octets.
+ * What stands between the cdef marks is also read by module/generate.py: declarations only, no preprocessor.
+ */
+#ifndef FLOWPARITY_CORE_H
+#define FLOWPARITY_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "flowparity/backend.h"
+
+/* cdef begin */
+enum fp_format { FP_V5 = 5, FP_V9 = 9, FP_IPFIX = 10 };
+enum fp_sampling { FP_SAMPLE_ALL, FP_SAMPLE_SYSTEMATIC, FP_SAMPLE_RANDOM };
+
+/* The profile of docs/semantics.md; the caller has checked it. */
+struct fp_profile {
+    bool key_classic;           /* ToS and input interface are key */
+    bool key_vlan;              /* both VLAN ids are key */
+    bool interface_source;      /* input_interface = source */
+    bool refuse;                /* on_full = refuse */
+    uint8_t tos_mask;
+    uint8_t counter_bits;       /* 32 or 64 */
+    uint8_t sampling;           /* enum fp_sampling */
+    uint32_t sampling_interval; /* >= 1 */
+    uint64_t sampling_seed;
+    uint32_t input_interface;
+    uint32_t cache_size;
+    uint32_t template_packets;
+    uint32_t template_seconds;
+    int64_t idle_timeout;   /* 0 = never */
+    int64_t active_timeout; /* 0 = never */
+    int64_t tcp_end;        /* -1 = off */
+    int64_t reorder;
+    int64_t max_clock_step;
+    int64_t boot;           /* seconds; -1 = by S-TIM-7 */
+};
+
+/* One export stream of every worker. */
+struct fp_stream_config {
+    int format;       /* enum fp_format */
+    const char *host; /* a numeric address; NULL = datagrams are kept in memory */
+    uint16_t port;
+};
+
+struct fp_config {
+    struct fp_profile profile;
+    const char *backend;
+    const char *input;
+    const char *filter; /* NULL = none */
+    const struct fp_option *options;
+    uint32_t noptions;
+    const struct fp_stream_config *streams;
+    uint32_t nstreams; /* <= FP_MAX_STREAMS */
+    uint16_t workers;  /* 1 to FP_MAX_QUEUES */
+    uint16_t batch;    /* 1 to 256 frames */
+    uint16_t mtu;      /* of the export path, IP and UDP headers included; >= 576 */
+    bool wall;         /* clock = wall */
+    bool trailer;      /* frames carry the replay trailer (docs/trailer.md) */
+    bool ipfix_ns;
+    bool log_assignment;
+    bool block;             /* wait for room in the socket instead of losing datagrams */
+    uint32_t pace;          /* datagrams per second and stream at most; 0 = unlimited */
+    uint32_t sweep_budget;  /* regions swept per batch at most; 0 = as the clock asks (S-END-6) */
+    uint32_t open_flags;    /* FP_OPEN_* */
+    uint32_t snaplen;
+    uint64_t seed;          /* of the table's hash */
+};
+
+struct fp_account {
+    uint64_t received, filtered, sampled_out, non_ip, malformed, shed, metered, metered_packets;
+    uint64_t late, clock_steps, evicted, resident_packets, resident_records, lost;
+};
+
+struct fp_stream_account {
+    uint64_t exported_packets, exported_records, queued_packets, queued_records, not_sent_packets, not_sent_records, unrepresentable_packets, unrepresentable_records;
+    uint64_t datagrams, datagram_octets;
+};
+
+/* The source of the backend `memory`: input is the address of one of these as printf's %p writes it. */
+struct fp_memory {
+    uint64_t magic; /* FP_MEMORY_MAGIC */
+    const struct fp_packet *packets;
+    uint64_t count;
+    const uint16_t *assignment; /* queue of each packet; NULL = by flow hash */
+};
+
+/* Where plug-ins are: the directory of fp_NAME.so. Before anything else. */
+void fp_set_plugin_dir(const char *path);
+struct fp_registry_line {
+    const char *name;
+    const char *debian; /* packages that make it buildable; "" if none are needed */
+    const char *summary;
+    bool built;
+};
+unsigned fp_registry_count(void);
+struct fp_registry_line fp_registry_line(unsigned index);
+/* -EOPNOTSUPP: the plug-in has no such side. */
+int fp_backend_probe(const char *name, struct fp_caps *, char *err);
+int fp_injector_probe(const char *name, struct fp_injector_caps *, char *err);
+/* cdef end */
+
+#define FP_MEMORY_MAGIC UINT64_C(0x666c6f77706d656d)
+#define FP_MAX_STREAMS 16
+#define FP_MAX_BATCH 256
+
+#endif
