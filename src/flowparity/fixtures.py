@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: captures with the records that they must give, written by hand from the packets and docs/semantics.md.
 
-A fixture is `<topic>/<case>.toml` beside its capture. fixtures/README.md describes the schema; `parse` enforces it. Loading runs no code: the recipe that made the capture is only
-run by `flowparity.generate.recipe`.
+A fixture is `<topic>/<case>.toml` beside its capture. fixtures/README.md describes the schema; `parse` enforces it. Loading runs no code: the recipe that
+made the capture is only run by `flowparity.generate.recipe`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,30 @@ VERDICTS = ("filtered", "sampled_out", "non_ip", "malformed", "shed")
 COUNTS = ("metered_packets", "late", "evicted")
 LEVELS = ("conserved", "merged", "records")
 ELEMENTS = frozenset(
-    "sourceIPv4Address destinationIPv4Address sourceIPv6Address destinationIPv6Address sourceTransportPort destinationTransportPort protocolIdentifier ipClassOfService "
-    "ingressInterface packetDeltaCount octetDeltaCount flowStartNanoseconds flowEndNanoseconds tcpControlBits flowEndReason ipTTL dot1qVlanId dot1qCustomerVlanId flowLabelIPv6 "
-    "observationDomain icmpTypeCodeIPv4 icmpTypeCodeIPv6".split()
+    [
+        "sourceIPv4Address",
+        "destinationIPv4Address",
+        "sourceIPv6Address",
+        "destinationIPv6Address",
+        "sourceTransportPort",
+        "destinationTransportPort",
+        "protocolIdentifier",
+        "ipClassOfService",
+        "ingressInterface",
+        "packetDeltaCount",
+        "octetDeltaCount",
+        "flowStartNanoseconds",
+        "flowEndNanoseconds",
+        "tcpControlBits",
+        "flowEndReason",
+        "ipTTL",
+        "dot1qVlanId",
+        "dot1qCustomerVlanId",
+        "flowLabelIPv6",
+        "observationDomain",
+        "icmpTypeCodeIPv4",
+        "icmpTypeCodeIPv6",
+    ]
 )
 """What an expected record may speak of: the names of FlowRecord.elements()."""
 

@@ -13,10 +13,32 @@ from pathlib import Path
 from flowparity.errors import InputError, UnavailableError
 
 _OFF = ("ip.defragment", "ipv6.defragment", "tcp.desegment_tcp_streams", "tcp.reassemble_out_of_order")
-_FIELDS = (
-    "frame.protocols ip.src ip.dst ip.proto ip.len ip.frag_offset ipv6.src ipv6.dst ipv6.plen ipv6.nxt ipv6.fraghdr.offset tcp.srcport tcp.dstport udp.srcport udp.dstport "
-    "sctp.srcport sctp.dstport dccp.srcport dccp.dstport icmp.type icmp.code icmpv6.type icmpv6.code frame.time_epoch"
-).split()
+_FIELDS = [
+    "frame.protocols",
+    "ip.src",
+    "ip.dst",
+    "ip.proto",
+    "ip.len",
+    "ip.frag_offset",
+    "ipv6.src",
+    "ipv6.dst",
+    "ipv6.plen",
+    "ipv6.nxt",
+    "ipv6.fraghdr.offset",
+    "tcp.srcport",
+    "tcp.dstport",
+    "udp.srcport",
+    "udp.dstport",
+    "sctp.srcport",
+    "sctp.dstport",
+    "dccp.srcport",
+    "dccp.dstport",
+    "icmp.type",
+    "icmp.code",
+    "icmpv6.type",
+    "icmpv6.code",
+    "frame.time_epoch",
+]
 _PORTS = {"tcp": ("tcp", 6), "udp": ("udp", 17), "udplite": ("udp", 136), "sctp": ("sctp", 132), "dccp": ("dccp", 33)}
 _WALKED = ("ipv6.hopopts", "ipv6.routing", "ipv6.fraghdr", "ipv6.dstopts", "ah", "mipv6", "hip", "ipv6.shim6")
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a fixture's recipe to its capture.
 
-A recipe is a few lines of Python over scapy's layers that call `at(time, packet)` once for each frame. It runs only here, when a capture is built or checked; reading a fixture
-never runs anything. Nothing in it may depend on the machine: addresses are always given, and `rng` is seeded with the fixture's name.
+A recipe is a few lines of Python over scapy's layers that call `at(time, packet)` once for each frame. It runs only here, when a capture is built or
+checked; reading a fixture never runs anything. Nothing in it may depend on the machine: addresses are always given, and `rng` is seeded with the fixture's
+name.
 """
 
 from __future__ import annotations
@@ -30,10 +31,44 @@ MAC_A, MAC_B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 A, B, C = "192.0.2.1", "198.51.100.2", "203.0.113.3"
 A6, B6, C6 = "2001:db8::1", "2001:db8::2", "2001:db8::3"
 
-_LAYERS = (
-    "Ether Dot3 LLC SNAP STP ARP Dot1Q Dot1AD GRE ICMP IP IPOption IPv6 IPv6ExtHdrHopByHop IPv6ExtHdrDestOpt IPv6ExtHdrRouting IPv6ExtHdrFragment Jumbo Pad1 PadN "
-    "ICMPv6EchoRequest ICMPv6EchoReply ICMPv6ND_NS ICMPv6ND_NA TCP UDP UDPerror IPerror SCTP PPPoE PPPoED PPP Raw CookedLinux CookedLinuxV2 VXLAN"
-).split()
+_LAYERS = [
+    "Ether",
+    "Dot3",
+    "LLC",
+    "SNAP",
+    "STP",
+    "ARP",
+    "Dot1Q",
+    "Dot1AD",
+    "GRE",
+    "ICMP",
+    "IP",
+    "IPOption",
+    "IPv6",
+    "IPv6ExtHdrHopByHop",
+    "IPv6ExtHdrDestOpt",
+    "IPv6ExtHdrRouting",
+    "IPv6ExtHdrFragment",
+    "Jumbo",
+    "Pad1",
+    "PadN",
+    "ICMPv6EchoRequest",
+    "ICMPv6EchoReply",
+    "ICMPv6ND_NS",
+    "ICMPv6ND_NA",
+    "TCP",
+    "UDP",
+    "UDPerror",
+    "IPerror",
+    "SCTP",
+    "PPPoE",
+    "PPPoED",
+    "PPP",
+    "Raw",
+    "CookedLinux",
+    "CookedLinuxV2",
+    "VXLAN",
+]
 
 
 def parse_time(value: object) -> int:
