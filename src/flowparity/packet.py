@@ -183,7 +183,7 @@ def _transport(data: bytes, protocol: int, at: int, end: int, icmp: int) -> tupl
 
 
 def _jumbo(data: bytes, at: int) -> int:
-    """The Jumbo Payload length in the hop-by-hop header at `at`, or 0: the first option 0xC2 that lies wholly in the header and in what was captured (S-LEN-2)."""
+    """The Jumbo Payload length in the hop-by-hop header at `at`, or 0 (S-LEN-2). Only what lies wholly in the header and in the capture counts."""
     if len(data) < at + 2:
         return 0
     end = min(len(data), at + (data[at + 1] + 1) * 8)

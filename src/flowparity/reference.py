@@ -8,7 +8,7 @@ cadence of sweeps is a parameter that tests vary at will.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields
 from typing import NamedTuple
 
 from flowparity.accounting import Accounting
@@ -38,9 +38,9 @@ class ClosedRecord(NamedTuple):
 class ReferenceExporter:
     """The Metering Process of one run.
 
-    `workers` have caches, clocks and sampling of their own (S-CMP-2). `clock` is "packet" or "wall" (S-TIM-4); `started_ns` is the wall clock at start and needed
-    with "wall" only. `is_filtered` is the user's filter (S-VER-2). `trace` keeps the frame indices of each record. A sweep runs whenever a worker's clock has
-    risen by `sweep_every` nanoseconds: 0 = at each frame, None = never but at the end.
+    `workers` have caches, clocks and sampling of their own (S-CMP-2). `clock` is "packet" or "wall" (S-TIM-4); `started_ns` is the wall clock at start, for "wall".
+    `is_filtered` is the user's filter (S-VER-2). `trace` keeps the frame indices of each record. A sweep runs whenever a worker's clock has risen by
+    `sweep_every` nanoseconds: 0 = at each frame, None = never but at the end.
     """
 
     def __init__(
@@ -121,10 +121,10 @@ class ReferenceExporter:
 
     def flush(self) -> list[ClosedRecord]:
         """The end of input (S-TIM-5): the clocks rise to the largest timestamp, a complete sweep runs, and what remains closes with reason 4."""
-        ends = [worker.newest for worker in self._workers if worker.newest is not None]
+        ends: list[int] = [worker.newest for worker in self._workers if worker.newest is not None]
         if self.clock_kind == "wall":
             ends += [worker.clock for worker in self._workers if worker.clock is not None]
-        self._final = max(ends, default=None)
+        self._final = max(ends) if ends else None
         out = []
         for worker in self._workers:
             if self._final is not None:
@@ -194,7 +194,7 @@ class _Worker:
         if self.boot_ns is None:
             self.boot_ns = t  # S-TIM-7: the first received frame
         if self.is_filtered is not None and self.is_filtered(frame):
-            self.verdict: Refusal | None = _FILTERED
+            self.verdict = _FILTERED
         elif self.sampler is not None and not self.sampler.takes():
             self.verdict = _SAMPLED_OUT
         else:
@@ -320,7 +320,11 @@ class _Worker:
         """What became of every frame; the resident packets are counted, not inferred, so that S-INV-2 can fail."""
         return Accounting(
             received=self.received,
-            **self.refused,
+            filtered=self.refused["filtered"],
+            sampled_out=self.refused["sampled_out"],
+            non_ip=self.refused["non_ip"],
+            malformed=self.refused["malformed"],
+            shed=self.refused["shed"],
             metered=self.metered,
             metered_packets=self.metered_packets,
             late=self.late,
@@ -357,17 +361,17 @@ def splitmix64(state: int, i: int) -> int:
 
 
 def verdict_of(frame: Frame) -> Refusal | None:
-    """Why the frame in itself cannot be metered (S-VER-4, S-VER-5); None if it can. Filter, sampling and a full cache are the run's: see `ReferenceExporter.verdict`."""
+    """Why the frame in itself cannot be metered (S-VER-4, S-VER-5); None if it can.
+
+    Filter, sampling and a full cache are the run's: see `ReferenceExporter.verdict`.
+    """
     packet = parse(frame)
     return packet if isinstance(packet, Refusal) else None
 
 
 def add_accounts(accounts: list[Accounting]) -> Accounting:
     """The sum of several workers' accounts, without their streams."""
-    total = Accounting()
-    for each in accounts:
-        total = replace(total, **{name: getattr(total, name) + getattr(each, name) for name in _SUMMED})
-    return total
+    return Accounting(**{name: sum(getattr(each, name) for each in accounts) for name in _SUMMED})
 
 
-_SUMMED = tuple(name for name in Accounting.__slots__ if name not in ("dropped", "streams"))
+_SUMMED = tuple(each.name for each in fields(Accounting) if each.name not in ("dropped", "streams"))
