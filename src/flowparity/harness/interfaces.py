@@ -10,11 +10,13 @@ What a case needs of a link is computed from its capture (`Needs`), never declar
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 from flowparity.accounting import Accounting
 from flowparity.profile import Profile
@@ -159,6 +161,15 @@ class Link(ABC):
     transmit: str | None  # where the injector is to send; None = the subject reads the capture itself
     collector_address: str
     prefix: tuple[str, ...]  # argv for processes on the subject's side
+    transmit_prefix: tuple[str, ...] = ()  # argv for processes on the injector's side
+    trailer: bool = False  # times travel in the replay trailer: the injector adds it, the subject strips it
+    times: str = "own"  # how packets' own times travel, as the handshake found it: own, txtime, metadata, trailer, none
+    injector_options: Mapping[str, str] = MappingProxyType({})  # what this path needs of the injector …
+    subject_options: Mapping[str, str] = MappingProxyType({})  # … and of the subject (added to Job.options)
+
+    def socket(self, family: int, kind: int) -> socket.socket:
+        """An unbound socket in the collector's place."""
+        return socket.socket(family, kind)
 
     @abstractmethod
     def __enter__(self) -> Link: ...
@@ -205,5 +216,5 @@ class Injector(ABC):
         """Whether it works on this machine."""
 
     @abstractmethod
-    def inject(self, capture: Path, transmit: str, *, trailer: bool, rate_pps: float | None = None, timeout: float = 60.0) -> Injection:
-        """Plays the whole capture; a frame that cannot be sent is reported, never dropped silently."""
+    def inject(self, capture: Path, link: Link, *, rate_pps: float | None = None, timeout: float = 60.0) -> Injection:
+        """Plays the whole capture into the link's transmit end, in the way the link asks for (trailer, options, prefix); a frame that cannot be sent is reported, never dropped silently."""
