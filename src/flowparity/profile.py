@@ -141,7 +141,12 @@ def nanoseconds(name: str, seconds: Any) -> int:
 
 def load_profile(path: Path) -> Profile:
     """Reads a profile from a TOML file (InputError when it cannot be read)."""
+    return profile_from(profile_table(path))
+
+
+def profile_table(path: Path) -> dict[str, Any]:
+    """The table that a TOML file holds, for `profile_from` (InputError when it cannot be read)."""
     try:
-        return profile_from(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"profile {path}: {error}") from None

@@ -38,7 +38,7 @@ class ClosedRecord(NamedTuple):
 class ReferenceExporter:
     """The Metering Process of one run.
 
-    `workers` have caches, clocks and sampling of their own (S-CMP-2). `clock` is "packet" or "wall" (S-TIM-4); `started_ns` is the wall clock at start, for "wall".
+    `workers` have caches, clocks and sampling of their own (S-CMP-2). `clock` is "packet" or "wall" (S-TIM-4); `started_ns` is the wall clock at start.
     `is_filtered` is the user's filter (S-VER-2). `trace` keeps the frame indices of each record. A sweep runs whenever a worker's clock has risen by
     `sweep_every` nanoseconds: 0 = at each frame, None = never but at the end.
     """
@@ -105,7 +105,7 @@ class ReferenceExporter:
             raise UsageError("the clock of this run is the packets': only a run with clock = wall can be advanced (S-TIM-4)")
         out = []
         for each in self._workers if worker is None else [self._workers[worker]]:
-            each.export_ns = max(each.export_ns, now_ns)
+            each.export_ns = now_ns if each.export_ns is None else max(each.export_ns, now_ns)
             each.raise_clock(now_ns - delay_ns - self.profile.reorder)
             each.sweep()
             out += each.take()

@@ -217,4 +217,7 @@ class Injector(ABC):
 
     @abstractmethod
     def inject(self, capture: Path, link: Link, *, rate_pps: float | None = None, timeout: float = 60.0) -> Injection:
-        """Plays the whole capture into the link's transmit end, in the way the link asks for (trailer, options, prefix); a frame that cannot be sent is reported, never dropped silently."""
+        """Plays the whole capture into the link's transmit end, in the way the link asks for (trailer, options, prefix).
+
+        A frame that cannot be sent is reported, never dropped silently.
+        """

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How records and accounts look. JSON and CSV are named by IPFIX elements, times in nanoseconds; a table is for people and streams too."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+
+from flowparity.accounting import Accounting
+from flowparity.flow import EndReason, FlowRecord
+from flowparity.profile import SECOND
+
+CSV_COLUMNS = (
+    *("sourceIPv4Address", "destinationIPv4Address", "sourceIPv6Address", "destinationIPv6Address", "sourceTransportPort", "destinationTransportPort"),
+    *("protocolIdentifier", "ipClassOfService", "ingressInterface", "packetDeltaCount", "octetDeltaCount", "flowStartNanoseconds", "flowEndNanoseconds"),
+    *("tcpControlBits", "flowEndReason", "ipTTL", "dot1qVlanId", "dot1qCustomerVlanId", "flowLabelIPv6", "observationDomain"),
+    *("icmpTypeCodeIPv4", "icmpTypeCodeIPv6"),
+)
+_REASONS = {EndReason.IDLE: "idle", EndReason.ACTIVE: "active", EndReason.END_OF_FLOW: "end", EndReason.FORCED: "forced", EndReason.RESOURCES: "full"}
+_PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 132: "sctp", 136: "udplite"}
+_FLAGS = "FSRPAUECN"  # from the lowest bit (RFC 9293 §3.1, RFC 3540)
+
+
+class Format(StrEnum):
+    """How records are printed."""
+
+    TABLE = "table"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def console() -> Console:
+    """For tables and progress; the width of a pipe is not 80 columns, it has none."""
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def errors_console() -> Console:
+    """For progress and notes, beside the output."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """A JSON document for programs."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def record_printer(style: Format) -> Callable[[FlowRecord], None]:
+    """A function that prints one record; what comes before the first one is printed now."""
+    if style is Format.JSONL:
+        return lambda record: _line(json.dumps(record.elements(), ensure_ascii=False))
+    if style is Format.CSV:
+        writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        return lambda record: _row(writer, record)
+    _line(f"{'start (UTC)':29} {'duration':>12} {'proto':7} {'source':>27}    {'destination':27} {'packets':>9} {'octets':>12} {'flags':9} end")
+    return lambda record: _line(table_row(record))
+
+
+def print_records(records: Iterable[FlowRecord], style: Format) -> int:
+    """Prints records as they come; returns how many."""
+    show = record_printer(style)
+    count = 0
+    for record in records:
+        show(record)
+        count += 1
+    return count
+
+
+def table_row(record: FlowRecord) -> str:
+    """One record on one line."""
+    elements = record.elements()
+    version = record.ip_version
+    source, destination = elements[f"sourceIPv{version}Address"], elements[f"destinationIPv{version}Address"]
+    if record.is_icmp:
+        ends = f"{source:>27} -> {destination + f' {record.destination_port >> 8}.{record.destination_port & 255}':27}"
+    else:
+        ends = f"{socket_text(source, record.source_port):>27} -> {socket_text(destination, record.destination_port):27}"
+    protocol = _PROTOCOLS.get(record.protocol, str(record.protocol))
+    flags = "".join(letter if record.tcp_flags >> bit & 1 else "." for bit, letter in enumerate(_FLAGS)) if record.protocol == 6 else ""
+    reason = _REASONS.get(EndReason(record.end_reason), "") if record.end_reason in _REASONS else str(record.end_reason)
+    duration = f"{(record.last_ns - record.first_ns) / SECOND:.6f}"
+    return f"{time_text(record.first_ns):29} {duration:>12} {protocol:7} {ends} {record.packets:>9} {record.octets:>12} {flags:9} {reason}"
+
+
+def socket_text(address: str, port: int) -> str:
+    """An address with its port."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def time_text(ns: int) -> str:
+    """A time in UTC with all nine digits; what the calendar cannot hold stays a number."""
+    seconds, rest = divmod(ns, SECOND)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds}.{rest:09d}"
+
+
+def accounting_document(accounting: Accounting) -> dict[str, Any]:
+    """An account as a JSON object, with the invariants that do not hold."""
+    out = asdict(accounting)
+    out["broken"] = accounting.broken()
+    return out
+
+
+def accounting_text(accounting: Accounting) -> str:
+    """An account for people: verdicts, then each stream, then whether the invariants hold."""
+    a = accounting
+    dropped = "" if a.dropped is None else f"; dropped before: {a.dropped}"
+    lines = [
+        f"frames    received {a.received} = filtered {a.filtered} + sampled out {a.sampled_out} + not IP {a.non_ip} + malformed {a.malformed}"
+        f" + shed {a.shed} + metered {a.metered}{dropped}",
+        f"packets   metered {a.metered_packets}; still resident {a.resident_packets}" + _also(a),
+    ]
+    for name, s in a.streams.items():
+        parts = [f"{s.exported_records} records ({s.exported_packets} packets) in {s.datagrams} datagrams, {s.datagram_octets} octets"]
+        if s.queued_packets:
+            parts.append(f"queued {s.queued_packets} packets")
+        if s.not_sent_records or s.not_sent_packets:
+            parts.append(f"NOT SENT {s.not_sent_records} records ({s.not_sent_packets} packets): the collector or the way to it refused them")
+        if s.unrepresentable_records or s.unrepresentable_packets:
+            parts.append(f"not representable {s.unrepresentable_records} records ({s.unrepresentable_packets} packets)")
+        lines.append(f"{_stream_title(name):9} " + "; ".join(parts))
+    broken = a.broken()
+    lines.append("invariants hold" if not broken else "BROKEN INVARIANTS: " + "; ".join(broken))
+    return "\n".join(lines)
+
+
+def _also(a: Accounting) -> str:
+    named: Mapping[str, int] = {"late": a.late, "clock steps": a.clock_steps, "evicted records": a.evicted}
+    return "".join(f"; {name} {count}" for name, count in named.items() if count)
+
+
+def _stream_title(name: str) -> str:
+    return {"5": "v5", "9": "v9", "ipfix": "IPFIX"}.get(name, name)
+
+
+def _line(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _row(writer: csv.DictWriter[str], record: FlowRecord) -> None:
+    writer.writerow(record.elements())
