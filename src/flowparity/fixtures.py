@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flowparity.accounting import Accounting
+from flowparity.capture import read_capture
 from flowparity.errors import InputError, UsageError
 from flowparity.flow import FlowRecord
 from flowparity.frame import Frame
@@ -128,8 +129,6 @@ class Fixture:
 
     def frames(self) -> list[Frame]:
         """The frames of the capture with their metadata."""
-        from flowparity.capture import read_capture
-
         return [replace(frame, tags=self.tags.get(frame.index, ()), segments=self.segments.get(frame.index, 1)) for frame in read_capture(self.capture_path)]
 
     def worker_of(self, index: int) -> int:
