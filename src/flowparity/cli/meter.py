@@ -12,7 +12,6 @@ import typer
 from flowparity.cli.options import ProfileChoice, takes_profile
 from flowparity.cli.output import Format, accounting_text, errors_console, record_printer
 from flowparity.flow import FlowRecord
-from flowparity.reference import ReferenceExporter
 
 Capture = Annotated[Path, typer.Argument(help="A pcap or pcapng file.", show_default=False)]
 Style = Annotated[Format, typer.Option("--format", help="How records are printed; JSON and CSV are named by IPFIX elements, times in ns.")]
@@ -28,6 +27,7 @@ def register(app: typer.Typer) -> None:
 def reference(capture: Capture, format: Style = Format.TABLE, quiet: Quiet = False, *, profile: ProfileChoice) -> int:
     """The flow records of a capture, as the definition has them (the pure-Python reference)."""
     from flowparity.capture import read_capture
+    from flowparity.reference import ReferenceExporter
 
     exporter = ReferenceExporter(profile.resolve())
     frames = read_capture(capture)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import ipaddress
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from flowparity.accounting import Accounting
-from flowparity.flow import EndReason, FlowRecord
+from flowparity.flow import ICMP_OF_VERSION, EndReason, FlowRecord
 from flowparity.profile import SECOND
 
 CSV_COLUMNS = (
@@ -24,8 +25,15 @@ CSV_COLUMNS = (
     *("tcpControlBits", "flowEndReason", "ipTTL", "dot1qVlanId", "dot1qCustomerVlanId", "flowLabelIPv6", "observationDomain"),
     *("icmpTypeCodeIPv4", "icmpTypeCodeIPv6"),
 )
-_REASONS = {EndReason.IDLE: "idle", EndReason.ACTIVE: "active", EndReason.END_OF_FLOW: "end", EndReason.FORCED: "forced", EndReason.RESOURCES: "full"}
+_REASONS: Mapping[int, str] = {
+    EndReason.IDLE: "idle",
+    EndReason.ACTIVE: "active",
+    EndReason.END_OF_FLOW: "end",
+    EndReason.FORCED: "forced",
+    EndReason.RESOURCES: "full",
+}
 _PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 132: "sctp", 136: "udplite"}
+TABLE_HEAD = f"{'start (UTC)':29} {'duration':>12} {'proto':7} {'source':>27}    {'destination':27} {'packets':>9} {'octets':>12} {'flags':9} end"
 _FLAGS = "FSRPAUECN"  # from the lowest bit (RFC 9293 §3.1, RFC 3540)
 
 
@@ -60,8 +68,8 @@ def record_printer(style: Format) -> Callable[[FlowRecord], None]:
         writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         return lambda record: _row(writer, record)
-    _line(f"{'start (UTC)':29} {'duration':>12} {'proto':7} {'source':>27}    {'destination':27} {'packets':>9} {'octets':>12} {'flags':9} end")
-    return lambda record: _line(table_row(record))
+    _line(TABLE_HEAD)
+    return lambda record: _line(flow_row(record))
 
 
 def print_records(records: Iterable[FlowRecord], style: Format) -> int:
@@ -74,25 +82,33 @@ def print_records(records: Iterable[FlowRecord], style: Format) -> int:
     return count
 
 
-def table_row(record: FlowRecord) -> str:
-    """One record on one line."""
-    elements = record.elements()
-    version = record.ip_version
-    source, destination = elements[f"sourceIPv{version}Address"], elements[f"destinationIPv{version}Address"]
-    if record.is_icmp:
-        ends = f"{source:>27} -> {destination + f' {record.destination_port >> 8}.{record.destination_port & 255}':27}"
-    else:
-        ends = f"{socket_text(source, record.source_port):>27} -> {socket_text(destination, record.destination_port):27}"
-    protocol = _PROTOCOLS.get(record.protocol, str(record.protocol))
-    flags = "".join(letter if record.tcp_flags >> bit & 1 else "." for bit, letter in enumerate(_FLAGS)) if record.protocol == 6 else ""
-    reason = _REASONS.get(EndReason(record.end_reason), "") if record.end_reason in _REASONS else str(record.end_reason)
-    duration = f"{(record.last_ns - record.first_ns) / SECOND:.6f}"
-    return f"{time_text(record.first_ns):29} {duration:>12} {protocol:7} {ends} {record.packets:>9} {record.octets:>12} {flags:9} {reason}"
+def flow_row(flow: Any) -> str:
+    """One FlowRecord or DecodedFlow on one line; what is absent is a dash."""
+    protocol = "-" if flow.protocol is None else _PROTOCOLS.get(flow.protocol, str(flow.protocol))
+    icmp = flow.ip_version is not None and flow.protocol == ICMP_OF_VERSION[flow.ip_version]
+    source = socket_text(flow.source_address, None if icmp else flow.source_port)
+    destination = socket_text(flow.destination_address, None if icmp else flow.destination_port)
+    if icmp and flow.destination_port is not None:
+        destination += f" {flow.destination_port >> 8}.{flow.destination_port & 255}"
+    start = "-" if flow.first_ns is None else time_text(flow.first_ns)
+    duration = "-" if flow.first_ns is None or flow.last_ns is None else f"{(flow.last_ns - flow.first_ns) / SECOND:.6f}"
+    tcp = flow.protocol == 6 and flow.tcp_flags is not None
+    flags = "".join(letter if flow.tcp_flags >> bit & 1 else "." for bit, letter in enumerate(_FLAGS)) if tcp else ""
+    reason = "-" if flow.end_reason is None else _REASONS.get(flow.end_reason, str(flow.end_reason))
+    counts = f"{_or_dash(flow.packets):>9} {_or_dash(flow.octets):>12}"
+    return f"{start:29} {duration:>12} {protocol:7} {source:>27} -> {destination:27} {counts} {flags:9} {reason}"
 
 
-def socket_text(address: str, port: int) -> str:
-    """An address with its port."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def socket_text(address: bytes | None, port: int | None) -> str:
+    """An address with its port, where there is one."""
+    text = "-" if address is None else str(ipaddress.ip_address(address))
+    if port is None:
+        return text
+    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
+
+
+def _or_dash(value: int | None) -> str:
+    return "-" if value is None else str(value)
 
 
 def time_text(ns: int) -> str:

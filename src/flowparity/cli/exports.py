@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoded exports as text: flow records, options records, and what the exporter did wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from flowparity.cli.output import TABLE_HEAD, errors_console, flow_row
+from flowparity.collector import Datagram
+from flowparity.decode import DataRecord, DecodedFlow, Decoder, Message, Normaliser, render
+
+_MOST_PROBLEMS = 20  # printed one by one; all are counted
+_ABSOLUTE_TIMES = {f"{side}{unit}" for side in ("flowStart", "flowEnd") for unit in ("Seconds", "Milliseconds", "Microseconds", "Nanoseconds")}
+
+
+class ExportPrinter:
+    """Decodes datagrams in order, prints what they hold and counts what is wrong."""
+
+    def __init__(self, as_table: bool) -> None:
+        self.as_table = as_table
+        self.datagrams = self.flows = self.options = self.undecoded = 0
+        self.problems: Counter[str] = Counter()
+        self._decoder = Decoder()
+        self._normaliser = Normaliser()
+        if as_table:
+            sys.stdout.write(TABLE_HEAD + "\n")
+
+    def take(self, datagram: Datagram, most: int | None = None) -> None:
+        """Prints at most `most` flow records of a datagram."""
+        self.datagrams += 1
+        message = self._decoder.feed(datagram.payload, datagram.source, datagram.arrival_ns)
+        self.undecoded += message.undecoded
+        for problem in message.problems:
+            self.problems[problem.rule_id] += 1
+            if self.problems.total() <= _MOST_PROBLEMS:
+                where = f"datagram {self.datagrams} of {datagram.source[0]} port {datagram.source[1]}, offset {problem.offset}"
+                errors_console().print(f"{where}: {problem.rule_id}: {problem.text}", soft_wrap=True, markup=False)
+        for record, flow in zip(message.flows[:most], self._normaliser.flows(message), strict=False):
+            self.flows += 1
+            sys.stdout.write((flow_row(flow) if self.as_table else json.dumps(flow_document(message, record, flow))) + "\n")
+        for record in message.options:
+            self.options += 1
+            if not self.as_table:
+                sys.stdout.write(json.dumps(options_document(message, record)) + "\n")
+
+    def end(self, notes: str) -> int:
+        """The summary on the standard error, and the status."""
+        told = f"{self.flows} flow records and {self.options} options records in {self.datagrams} datagrams"
+        if self.undecoded:
+            told += f"; {self.undecoded} datagrams with data whose template did not come"
+        errors_console().print(told + notes, soft_wrap=True, markup=False)
+        if not self.problems:
+            return 0
+        counted = ", ".join(f"{rule} × {number}" for rule, number in sorted(self.problems.items()))
+        errors_console().print(f"{self.problems.total()} irregularities: {counted}; 'flowparity explain RULE' tells more", soft_wrap=True, markup=False)
+        return 1
+
+
+def flow_document(message: Message, record: DataRecord, flow: DecodedFlow) -> dict[str, Any]:
+    """A Data Record as JSON: the elements as they were sent, times in ns since the UNIX epoch whatever they were sent as."""
+    out = _envelope(message, record)
+    out |= {name: value for name, value in _values(record) if name not in _ABSOLUTE_TIMES}
+    out |= {name: time for name, time in (("flowStartNanoseconds", flow.first_ns), ("flowEndNanoseconds", flow.last_ns)) if time is not None}
+    return out
+
+
+def options_document(message: Message, record: DataRecord) -> dict[str, Any]:
+    """An options data record as JSON; `scope` names its scope fields."""
+    return _envelope(message, record) | {"scope": [element.name for element, _ in record.scope]} | dict(_values(record))
+
+
+def _envelope(message: Message, record: DataRecord) -> dict[str, Any]:
+    exporter = message.source if isinstance(message.source, tuple) else ("", 0)
+    return {"exporter": exporter[0], "exporterTransportPort": exporter[1], "exportProtocolVersion": message.version, "observationDomainId": record.domain}
+
+
+def _values(record: DataRecord) -> Iterator[tuple[str, Any]]:
+    """Each element once; one that occurs more than once as a list."""
+    for name in dict.fromkeys(element.name for element, _ in record.values):
+        found = [render(element, value) for element, value in record.values if element.name == name]
+        yield name, found[0] if len(found) == 1 else found
+
+
+def looks_like_an_export(payload: bytes) -> bool:
+    """Whether a datagram to an unknown port is worth decoding: the version and what its header says of its size agree with it."""
+    version = int.from_bytes(payload[:2], "big")
+    field = int.from_bytes(payload[2:4], "big")
+    if version == 5:
+        return len(payload) >= 24 and len(payload) == 24 + 48 * field
+    if version == 9:
+        return len(payload) >= 20 and len(payload) % 4 == 0
+    return version == 10 and len(payload) >= 16 and field == len(payload)
