@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * DPDK as the sender of a wire: the vhost side of a virtio link, or any port that transmits. A frame that finds no room is offered again by the caller, never dropped; on a vhost port
+ * an accepted frame is in the peer's ring, so nothing accepted can be lost.
+ */
+#ifndef FP_DPDK_INJECT_H
+#define FP_DPDK_INJECT_H
+
+#include "hello.h"
+#include "port.h"
+
+#define INJECT_RETRIES 2048   /* polls of a full queue before the caller gets its turn */
+#define INJECT_HELLO   10000  /* ms that the handshake may last, if link_wait does not say otherwise */
+#define HELLO_AGAIN_NS 500000 /* between two hellos on a queue */
+
+struct fp_injector {
+    const struct fp_host *host;
+    struct port port;
+    struct rte_mempool *pool;
+    bool hello;
+    int64_t patience; /* ns that the handshake may last */
+    uint32_t max_frame;
+    pthread_mutex_t ready_lock;
+    _Atomic int ready; /* 0 not yet, 1 yes, -errno for good */
+    char why[FP_ERRLEN];
+    _Atomic uint64_t sent;
+};
+
+static int inject_probe(const struct fp_host *host, struct fp_injector_caps *caps, char *err)
+{
+    if (access(RTE_EAL_PMD_PATH, R_OK | X_OK) < 0)
+        return host->fail(err, -ENOENT, "dpdk: libdpdk is here but its PMDs are not (%s): run 'apt-get install dpdk'", RTE_EAL_PMD_PATH);
+    *caps = (struct fp_injector_caps){.size = sizeof(*caps), .queues = FP_MAX_QUEUES, .min_frame = 14, .max_frame = 65535};
+    return 0;
+}
+
+static void inject_close(struct fp_injector *in)
+{
+    pthread_mutex_lock(&eal.lock);
+    struct rte_mempool *pool = in->pool;
+    port_detach(&in->port);
+    rte_mempool_free(pool);
+    pthread_mutex_unlock(&eal.lock);
+    pthread_mutex_destroy(&in->ready_lock);
+    free(in);
+}
+
+/* The longest frame that the port sends whole: af_packet drops what exceeds its ring's slots without a word. */
+static uint32_t inject_max_frame(const struct port *p, const char *input)
+{
+    const char *slot = strstr(input, "framesz=");
+
+    if (strcmp(p->driver, "net_vhost") == 0 || strcmp(p->driver, "net_virtio_user") == 0)
+        return 65535;
+    if (strcmp(p->driver, "net_af_packet") == 0) {
+        uint32_t room = (uint32_t)(slot ? strtoul(slot + strlen("framesz="), NULL, 10) : 2048) - 64;
+        return RTE_MIN(room, p->mtu + 14u);
+    }
+    return p->mtu + 14u;
+}
+
+static int inject_open_locked(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector *in, char *err)
+{
+    int64_t wait = port_number(host, args, "link_wait", INJECT_HELLO, 0, 3600000, err);
+    const char *hello = host->option(args, "hello");
+    int rc;
+
+    if (wait < 0)
+        return (int)wait;
+    in->patience = wait * 1000000;
+    in->hello = hello && strcmp(hello, "1") == 0;
+    if ((rc = port_attach(host, args, args->input, &in->port, err)) < 0 || (rc = port_start(host, args, &in->port, args->queues, args->queues, 0, err)) < 0)
+        return rc;
+    if (in->port.ntx < args->queues)
+        return host->fail(err, -E2BIG, "dpdk: port %s has %u transmit queues, not %u", in->port.name, in->port.ntx, args->queues);
+    if (!(in->pool = port_pool(&in->port, FP_MAX_QUEUES, PORT_POOL_AF_XDP, RTE_MBUF_DEFAULT_DATAROOM, 0)))
+        return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s): free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
+    in->max_frame = inject_max_frame(&in->port, args->input);
+    return 0;
+}
+
+static int inject_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out, struct fp_injector_caps *caps, char *err)
+{
+    if (args->queues < 1 || args->queues > FP_MAX_QUEUES)
+        return host->fail(err, -E2BIG, "dpdk: %u queues; 1 to %u are possible", args->queues, FP_MAX_QUEUES);
+    struct fp_injector *in = calloc(1, sizeof(*in));
+    if (!in)
+        return host->fail(err, -ENOMEM, "dpdk: no memory");
+    in->host = host;
+    pthread_mutex_init(&in->ready_lock, NULL);
+    pthread_mutex_lock(&eal.lock);
+    int rc = inject_open_locked(host, args, in, err);
+    pthread_mutex_unlock(&eal.lock);
+    if (rc < 0) {
+        inject_close(in);
+        return rc;
+    }
+    *caps = (struct fp_injector_caps){.size = sizeof(*caps), .queues = in->port.ntx, .min_frame = 14, .max_frame = in->max_frame};
+    *out = in;
+    return 0;
+}
+
+/* Throws received frames away; hellos' replies are noted in `heard`. */
+static void inject_listen(struct fp_injector *in, bool *heard)
+{
+    struct rte_mbuf *mbufs[32];
+
+    for (uint16_t q = 0; q < in->port.nrx; q++) {
+        unsigned n = rte_eth_rx_burst(in->port.id, q, mbufs, 32);
+        for (unsigned i = 0; i < n; i++) {
+            unsigned about = hello_kind(mbufs[i]) == HELLO_REPLY ? hello_queue(mbufs[i]) : FP_MAX_QUEUES;
+            if (about < FP_MAX_QUEUES)
+                heard[about] = true;
+        }
+        rte_pktmbuf_free_bulk(mbufs, n);
+    }
+}
+
+/* Waits for the link and, with hello=1, until the peer has answered on every queue. */
+static int inject_handshake(struct fp_injector *in, char *err)
+{
+    const struct timespec nap = {.tv_nsec = 200000};
+    int64_t begin = clock_now(CLOCK_MONOTONIC), asked = 0;
+    bool heard[FP_MAX_QUEUES] = {false};
+    unsigned silent = in->hello ? in->port.ntx : 0;
+    bool up;
+
+    while (!(up = port_up(&in->port)) || silent) {
+        int64_t now = clock_now(CLOCK_MONOTONIC);
+        if (now - begin > in->patience)
+            break;
+        if (up) {
+            silent = 0;
+            for (uint16_t q = 0; q < in->port.ntx; q++) {
+                silent += !heard[q];
+                if (!heard[q] && now - asked > HELLO_AGAIN_NS)
+                    hello_send(in->port.id, q, in->pool, HELLO_ASK, q);
+            }
+            if (now - asked > HELLO_AGAIN_NS)
+                asked = now;
+            inject_listen(in, heard);
+            if (!silent)
+                break;
+        }
+        nanosleep(&nap, NULL);
+    }
+    if (!up)
+        return in->host->fail(err, -ENETDOWN, "dpdk: port %s (%s) has no link after %lld ms: start the exporter at its other end first", in->port.name, in->port.driver,
+                              (long long)(in->patience / 1000000));
+    if (silent)
+        return in->host->fail(err, -ETIMEDOUT, "dpdk: the exporter behind %s did not answer on %u of %u queues within %lld ms: give it hello=1 and as many queues", in->port.name,
+                              silent, in->port.ntx, (long long)(in->patience / 1000000));
+    return 1;
+}
+
+static int inject_ready(struct fp_injector *in, char *err)
+{
+    int ready = atomic_load_explicit(&in->ready, memory_order_acquire);
+
+    if (ready == 1)
+        return 1;
+    pthread_mutex_lock(&in->ready_lock);
+    if (!(ready = atomic_load(&in->ready))) {
+        ready = inject_handshake(in, in->why);
+        atomic_store_explicit(&in->ready, ready, memory_order_release);
+    }
+    pthread_mutex_unlock(&in->ready_lock);
+    return ready < 0 ? in->host->fail(err, ready, "%s", in->why) : ready;
+}
+
+/* A frame as mbufs; NULL if there are none left. */
+static struct rte_mbuf *inject_build(struct fp_injector *in, const struct fp_packet *p)
+{
+    struct fp_segment first = {.data = p->data, .len = p->len, .next = p->next};
+    struct rte_mbuf *m = rte_pktmbuf_alloc(in->pool), *last = m;
+
+    for (const struct fp_segment *from = &first; m && from; from = from->next) {
+        for (uint32_t at = 0; at < from->len;) {
+            uint32_t take = RTE_MIN((uint32_t)rte_pktmbuf_tailroom(last), from->len - at);
+            if (!take) {
+                if (!(last->next = rte_pktmbuf_alloc(in->pool))) {
+                    rte_pktmbuf_free(m);
+                    return NULL;
+                }
+                last = last->next;
+                m->nb_segs++;
+                continue;
+            }
+            memcpy(rte_pktmbuf_mtod_offset(last, uint8_t *, last->data_len), from->data + at, take);
+            last->data_len = (uint16_t)(last->data_len + take);
+            m->pkt_len += take;
+            at += take;
+        }
+    }
+    return m;
+}
+
+static int inject_wait_until(int64_t due)
+{
+    struct timespec at = {.tv_sec = due / 1000000000, .tv_nsec = due % 1000000000};
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+        ;
+    return 0;
+}
+
+static int inject_send(struct fp_injector *in, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns, unsigned count, char *err)
+{
+    struct rte_mbuf *mbufs[32];
+    unsigned built = 0, sent = 0;
+    int rc = inject_ready(in, err);
+
+    if (rc < 0)
+        return rc;
+    eal_thread_enter();
+    if (due_ns && due_ns[0] && count)
+        inject_wait_until(due_ns[0]);
+    int64_t now = due_ns ? clock_now(CLOCK_MONOTONIC) : 0;
+    for (; built < RTE_MIN(count, 32u); built++) {
+        const struct fp_packet *p = &packets[built];
+        if (p->caplen > in->max_frame || p->caplen < 14) {
+            if (built)
+                break;
+            return in->host->fail(err, -EMSGSIZE, "dpdk: a frame of %u octets does not go through port %s (14 to %u do)", p->caplen, in->port.name, in->max_frame);
+        }
+        if ((due_ns && due_ns[built] > now) || !(mbufs[built] = inject_build(in, p)))
+            break;
+    }
+    for (unsigned tries = 0; sent < built && tries < INJECT_RETRIES; tries++) {
+        unsigned n = rte_eth_tx_burst(in->port.id, (uint16_t)queue, mbufs + sent, (uint16_t)(built - sent));
+        sent += n;
+        tries = n ? 0 : tries;
+        if (!n)
+            sched_yield();
+    }
+    rte_pktmbuf_free_bulk(mbufs + sent, built - sent);
+    atomic_fetch_add_explicit(&in->sent, sent, memory_order_relaxed);
+    if (!sent && built && !port_up(&in->port))
+        return in->host->fail(err, -EPIPE, "dpdk: the peer of port %s has gone: start it again and inject from the beginning", in->port.name);
+    return (int)sent;
+}
+
+/* Accepted frames are in the peer's ring (vhost), the kernel's (af_packet, af_xdp) or the NIC's, which nothing can recall: only the last one is worth a wait. */
+static int inject_drain(struct fp_injector *in, int wait_ms, char *err)
+{
+    bool heard[FP_MAX_QUEUES];
+
+    (void)wait_ms;
+    (void)err;
+    inject_listen(in, heard);
+    for (uint16_t q = 0; q < in->port.ntx; q++)
+        rte_eth_tx_done_cleanup(in->port.id, q, 0);
+    return 0;
+}
+
+static int inject_stats(struct fp_injector *in, struct fp_stats *out)
+{
+    struct rte_eth_stats stats;
+    int rc = rte_eth_stats_get(in->port.id, &stats);
+
+    if (rc < 0)
+        return rc;
+    *out = (struct fp_stats){.received = atomic_load(&in->sent), .dropped = stats.oerrors, .errors = stats.oerrors};
+    return 0;
+}
+
+static const struct fp_injector_ops inject_ops = {
+    .abi = FP_ABI,
+    .size = sizeof(struct fp_injector_ops),
+    .name = "dpdk",
+    .summary = "DPDK ports: the vhost side of virtio, NICs, vdevs",
+    .probe = inject_probe,
+    .open = inject_open,
+    .send = inject_send,
+    .drain = inject_drain,
+    .stats = inject_stats,
+    .close = inject_close,
+};
+
+#endif
