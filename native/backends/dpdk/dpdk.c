@@ -97,7 +97,7 @@ static void stay_loaded(void)
 static int dpdk_probe(const struct fp_host *host, struct fp_caps *caps, char *err)
 {
     if (access(RTE_EAL_PMD_PATH, R_OK | X_OK) < 0)
-        return host->fail(err, -ENOENT, "dpdk: libdpdk is here but its PMDs are not (%s): run 'apt-get install dpdk'", RTE_EAL_PMD_PATH);
+        return host->fail(err, -ENOENT, "dpdk: libdpdk is here but its PMDs are not (%s); run 'apt-get install dpdk'", RTE_EAL_PMD_PATH);
     *caps = (struct fp_caps){
         .size = sizeof(*caps),
         .flags = FP_CAP_LIVE | FP_CAP_INTERFACE | FP_CAP_DROPS_KNOWN | FP_CAP_EXACT_TIME | FP_CAP_WIRE_LENGTH | FP_CAP_STAMPS_SEQUENCE,
@@ -185,9 +185,9 @@ static int pcap_input(const struct fp_host *host, const struct fp_open_args *arg
     static unsigned serial;
 
     if (args->queues > 1)
-        return host->fail(err, -E2BIG, "dpdk: a file has one queue, not %u: use one worker, feed:%s, or net_pcap0,rx_pcap=… once for each queue", args->queues, args->input);
+        return host->fail(err, -E2BIG, "dpdk: a file has one queue, not %u; use one worker, feed:%s, or net_pcap0,rx_pcap=… once for each queue", args->queues, args->input);
     if (strpbrk(args->input, ",[]="))
-        return host->fail(err, -EINVAL, "dpdk: net_pcap cannot take the path '%s' with one of ,[]= in it: rename or link the file", args->input);
+        return host->fail(err, -EINVAL, "dpdk: net_pcap cannot take the path '%s' with one of ,[]= in it; rename or link the file", args->input);
     if (snprintf(text, len, "net_pcap_fp%u,rx_pcap=%s", serial++, args->input) >= (int)len)
         return host->fail(err, -ENAMETOOLONG, "dpdk: the path '%.200s…' is too long", args->input);
     return 0;
@@ -200,7 +200,7 @@ static int check_all_read(const struct fp_source *s, const struct fp_open_args *
 
     for (size_t i = 0; i < sizeof(whole) / sizeof(*whole); i++)
         if (strcmp(s->port.driver, whole[i]) == 0 && s->port.info.max_rx_queues > args->queues)
-            return s->host->fail(err, -EINVAL, "dpdk: port %s has %u queues and all must be read: use %u workers, not %u", s->port.name, s->port.info.max_rx_queues,
+            return s->host->fail(err, -EINVAL, "dpdk: port %s has %u queues and all must be read; use %u workers, not %u", s->port.name, s->port.info.max_rx_queues,
                                  s->port.info.max_rx_queues, args->queues);
     return 0;
 }
@@ -247,7 +247,7 @@ static int dpdk_open(const struct fp_host *host, const struct fp_open_args *args
     if ((rc = check_options(host, args, err)) < 0)
         return rc;
     if (args->filter)
-        return host->fail(err, -ENOTSUP, "dpdk: no filter in the framework: leave filter out");
+        return host->fail(err, -ENOTSUP, "dpdk: there is no filter in the framework; leave filter out");
     if (args->queues < 1 || args->queues > FP_MAX_QUEUES)
         return host->fail(err, -E2BIG, "dpdk: %u queues; 1 to %u are possible", args->queues, FP_MAX_QUEUES);
     struct fp_source *s = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(sizeof(*s), RTE_CACHE_LINE_SIZE));
@@ -378,7 +378,7 @@ static int at_end(struct fp_source *s, unsigned queue, char *err)
     if (!s->watch_link)
         return 0;
     if (atomic_load_explicit(&s->peer_gone, memory_order_relaxed))
-        return s->host->fail(err, -EPIPE, "dpdk: the vhost peer of %s has gone: start it again, then the exporter", s->port.name);
+        return s->host->fail(err, -EPIPE, "dpdk: the vhost peer of %s has gone; start it again, then the exporter", s->port.name);
     if (queue == 0 && now - q->link_checked > LINK_CHECK_NS) {
         q->link_checked = now;
         if (!port_up(&s->port))

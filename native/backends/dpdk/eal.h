@@ -3,7 +3,7 @@
  * DPDK's Environment Abstraction Layer, once a process: options, memory, silence, and the state after a failure.
  *
  * EAL can be initialised once in the life of a process and cannot be taken down for another start. So everything that can be checked is checked before, a failure is
- * remembered and repeated as the answer of every later open, and a success serves every later port by hot-plug. With --in-memory nothing of it is in any file system.
+ * remembered and repeated as the answer of every later open, and a success serves every later port by hot-plug. Nothing of it stays in any file system.
  *
  * DPDK prints: its log goes to a stream of ours from the start, and what PMDs and their libraries (libxdp, libbpf, EAL's usage text) write to the descriptors 1 and 2 during
  * control calls is caught. The first line of what was said becomes part of the error message; option log=FILE keeps all of it.
@@ -213,7 +213,7 @@ static int eal_memory(const struct fp_host *host, const struct fp_open_args *arg
         return host->fail(err, -EINVAL, "dpdk: option huge=%s is none of auto, on, off", huge);
     if (available >= EAL_HUGE_NEEDED)
         return 1;
-    return host->fail(err, -ENOMEM, "dpdk: %s hugepages, %u MiB are needed: run 'sysctl vm.nr_hugepages=512', or give huge=off",
+    return host->fail(err, -ENOMEM, "dpdk: %s hugepages, %u MiB are needed; run 'sysctl vm.nr_hugepages=512', or give huge=off",
                       configured ? "not enough free" : "no", EAL_HUGE_NEEDED >> 20);
 }
 
@@ -243,14 +243,17 @@ static int eal_start(const struct fp_host *host, const struct fp_open_args *args
         return huge;
 
     eal_lcores(lcores, sizeof(lcores));
-    static char base[][24] = {"flowparity", "--in-memory", "--no-telemetry", "--lcores"};
+    static char base[][24] = {"flowparity", "--no-telemetry", "--no-shconf", "--lcores"};
     for (size_t i = 0; i < sizeof(base) / sizeof(*base); i++)
         argv[argc++] = base[i];
     argv[argc++] = lcores;
-    static char on[] = "--single-file-segments", off[] = "--no-huge", m[] = "-m", mib[] = EAL_ORDINARY_MIB;
+    static char in_memory[] = "--in-memory", single[] = "--single-file-segments", off[] = "--no-huge", m[] = "-m", mib[] = EAL_ORDINARY_MIB, prefix[48];
+    snprintf(prefix, sizeof(prefix), "--file-prefix=flowparity-%d", (int)getpid());
+    argv[argc++] = prefix;
     if (huge) {
-        argv[argc++] = on;
-    } else {
+        argv[argc++] = in_memory;
+        argv[argc++] = single;
+    } else { /* excludes --in-memory */
         argv[argc++] = off;
         argv[argc++] = m;
         argv[argc++] = mib;
@@ -288,6 +291,7 @@ static int eal_start(const struct fp_host *host, const struct fp_open_args *args
     int rc = rte_eal_init(argc, argv), why = rte_errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     quiet_end(&q);
+    rmdir(rte_eal_get_runtime_dir()); /* made in every mode; empty without shared configuration */
     if (rc < 0) {
         const char *said = eal_said();
         host->fail(eal.why, 0, "dpdk: DPDK did not start (%s)%s%s", strerror(why ? why : EIO), *said ? ": " : "", said);

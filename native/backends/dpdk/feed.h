@@ -90,7 +90,7 @@ static int feed_read(const struct fp_host *host, struct feed *f, const char *pat
     bool swap = magic == 0xD4C3B2A1u || magic == 0x4D3CB2A1u;
     uint32_t unit = magic == 0xA1B23C4Du || magic == 0x4D3CB2A1u ? 1 : 1000;
     if (!swap && magic != 0xA1B2C3D4u && magic != 0xA1B23C4Du)
-        return host->fail(err, -EINVAL, "dpdk: %s is not a classic pcap file: convert it (editcap -F nsecpcap IN OUT)", path);
+        return host->fail(err, -EINVAL, "dpdk: %s is not a classic pcap file; convert it (editcap -F nsecpcap IN OUT)", path);
     uint32_t link = feed_u32(f->map + 20, swap) & 0x0FFFFFFFu;
     if (link != FP_LINK_ETHERNET)
         return host->fail(err, -EPROTONOSUPPORT, "dpdk: %s has link type %u; DPDK ports carry Ethernet (1) only", path, link);
@@ -295,7 +295,7 @@ static int feed_open(const struct fp_host *host, const struct fp_open_args *args
     if ((rc = feed_read(host, f, path, err)) < 0 || (rc = eal_start(host, args, NULL, err)) < 0)
         return rc;
     if (args->queues > RTE_PMD_RING_MAX_RX_RINGS)
-        return host->fail(err, -E2BIG, "dpdk: a ring port has at most %u queues, not %u: use fewer workers", RTE_PMD_RING_MAX_RX_RINGS, args->queues);
+        return host->fail(err, -E2BIG, "dpdk: a ring port has at most %u queues, not %u; use fewer workers", RTE_PMD_RING_MAX_RX_RINGS, args->queues);
     f->queues = args->queues;
     f->segment = (uint32_t)segment;
     f->strip = (uint16_t)strip;
@@ -307,7 +307,7 @@ static int feed_open(const struct fp_host *host, const struct fp_open_args *args
     if (rte_mbuf_dyn_rx_timestamp_register(&f->ts_offset, &f->ts_flag) < 0)
         return host->fail(err, -rte_errno, "dpdk: no room for the timestamp in the mbuf: %s", rte_strerror(rte_errno));
     if (!(f->pool = port_pool(p, FP_MAX_QUEUES, FEED_POOL, RTE_MBUF_DEFAULT_DATAROOM, (unsigned)(note_offset + sizeof(struct feed_note)))))
-        return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s): free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
+        return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
     for (unsigned i = 0; i < f->queues; i++) {
         snprintf(name, sizeof(name), "fp_feed%u_%u", serial, i);
         if (!(f->rings[i] = rte_ring_create(name, FEED_RING, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ)))
@@ -316,10 +316,10 @@ static int feed_open(const struct fp_host *host, const struct fp_open_args *args
     snprintf(name, sizeof(name), "fp_feed%u", serial++);
     struct quiet q;
     quiet_begin(&q);
-    rc = rte_eth_from_rings(name, f->rings, f->queues, NULL, 0, 0);
+    rc = rte_eth_from_rings(name, f->rings, f->queues, f->rings, 1, 0); /* the PMD refuses 0 transmit rings; none is configured */
     quiet_end(&q);
     if (rc < 0)
-        return host->fail(err, -ENOENT, "dpdk: no ring port (%s): is the PMD librte-net-ring installed?", rte_strerror(rte_errno));
+        return host->fail(err, -ENOENT, "dpdk: no ring port (%s); apt-get install librte-net-ring23", rte_strerror(rte_errno));
     p->id = (uint16_t)rc;
     p->vdev = p->made = true;
     snprintf(p->name, sizeof(p->name), "net_ring_%s", name);

@@ -29,7 +29,7 @@ struct fp_injector {
 static int inject_probe(const struct fp_host *host, struct fp_injector_caps *caps, char *err)
 {
     if (access(RTE_EAL_PMD_PATH, R_OK | X_OK) < 0)
-        return host->fail(err, -ENOENT, "dpdk: libdpdk is here but its PMDs are not (%s): run 'apt-get install dpdk'", RTE_EAL_PMD_PATH);
+        return host->fail(err, -ENOENT, "dpdk: libdpdk is here but its PMDs are not (%s); run 'apt-get install dpdk'", RTE_EAL_PMD_PATH);
     *caps = (struct fp_injector_caps){.size = sizeof(*caps), .queues = FP_MAX_QUEUES, .min_frame = 14, .max_frame = 65535};
     return 0;
 }
@@ -74,7 +74,7 @@ static int inject_open_locked(const struct fp_host *host, const struct fp_open_a
     if (in->port.ntx < args->queues)
         return host->fail(err, -E2BIG, "dpdk: port %s has %u transmit queues, not %u", in->port.name, in->port.ntx, args->queues);
     if (!(in->pool = port_pool(&in->port, FP_MAX_QUEUES, PORT_POOL_AF_XDP, RTE_MBUF_DEFAULT_DATAROOM, 0)))
-        return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s): free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
+        return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
     in->max_frame = inject_max_frame(&in->port, args->input);
     return 0;
 }
@@ -145,10 +145,10 @@ static int inject_handshake(struct fp_injector *in, char *err)
         nanosleep(&nap, NULL);
     }
     if (!up)
-        return in->host->fail(err, -ENETDOWN, "dpdk: port %s (%s) has no link after %lld ms: start the exporter at its other end first", in->port.name, in->port.driver,
+        return in->host->fail(err, -ENETDOWN, "dpdk: port %s (%s) has no link after %lld ms; start the exporter at its other end first", in->port.name, in->port.driver,
                               (long long)(in->patience / 1000000));
     if (silent)
-        return in->host->fail(err, -ETIMEDOUT, "dpdk: the exporter behind %s did not answer on %u of %u queues within %lld ms: give it hello=1 and as many queues", in->port.name,
+        return in->host->fail(err, -ETIMEDOUT, "dpdk: the exporter behind %s did not answer on %u of %u queues within %lld ms; give it hello=1 and as many queues", in->port.name,
                               silent, in->port.ntx, (long long)(in->patience / 1000000));
     return 1;
 }
@@ -236,7 +236,7 @@ static int inject_send(struct fp_injector *in, unsigned queue, const struct fp_p
     rte_pktmbuf_free_bulk(mbufs + sent, built - sent);
     atomic_fetch_add_explicit(&in->sent, sent, memory_order_relaxed);
     if (!sent && built && !port_up(&in->port))
-        return in->host->fail(err, -EPIPE, "dpdk: the peer of port %s has gone: start it again and inject from the beginning", in->port.name);
+        return in->host->fail(err, -EPIPE, "dpdk: the peer of port %s has gone; start it again and inject from the beginning", in->port.name);
     return (int)sent;
 }
 

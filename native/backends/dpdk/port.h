@@ -21,7 +21,7 @@
 
 struct port {
     uint16_t id;
-    bool vdev, made, configured, started;
+    bool vdev, made, known, configured, started;
     char name[RTE_DEV_NAME_MAX_LEN]; /* of the device, as DPDK knows it */
     const char *driver;
     struct rte_eth_dev_info info;
@@ -80,7 +80,7 @@ static int port_check_pci(const struct fp_host *host, const char *input, char *n
         *c = (char)tolower((unsigned char)*c);
     snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", name);
     if (access(path, F_OK) < 0)
-        return host->fail(err, -ENODEV, "dpdk: there is no PCI device %s: 'dpdk-devbind.py --status-dev net' lists those that are", name);
+        return host->fail(err, -ENODEV, "dpdk: there is no PCI device %s; 'dpdk-devbind.py --status-dev net' lists those that are", name);
     snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", name);
     ssize_t n = readlink(path, target, sizeof(target) - 1);
     const char *driver = n > 0 ? (target[n] = '\0', strrchr(target, '/') ? strrchr(target, '/') + 1 : target) : NULL;
@@ -90,7 +90,7 @@ static int port_check_pci(const struct fp_host *host, const char *input, char *n
     for (size_t i = 0; driver && i < sizeof(shared) / sizeof(*shared); i++)
         if (strcmp(driver, shared[i]) == 0)
             return 0;
-    return host->fail(err, -EBUSY, "dpdk: port %s is bound to %s%s: run 'dpdk-devbind.py -b vfio-pci %s' (its kernel interface disappears)", name,
+    return host->fail(err, -EBUSY, "dpdk: port %s is bound to %s%s; run 'dpdk-devbind.py -b vfio-pci %s' (its kernel interface disappears)", name,
                       driver ? "the kernel driver " : "no driver", driver ? driver : "", name);
 }
 
@@ -129,7 +129,7 @@ static int port_attach(const struct fp_host *host, const struct fp_open_args *ar
     if ((rc = eal_start(host, args, NULL, err)) < 0)
         return rc;
     if (rte_eth_dev_get_port_by_name(p->name, &p->id) == 0)
-        return host->fail(err, -EEXIST, "dpdk: a port %s is open in this process already: give it another number", p->name);
+        return host->fail(err, -EEXIST, "dpdk: a port %s is open in this process already; give it another number", p->name);
     p->vdev = true;
     struct quiet q;
     quiet_begin(&q);
@@ -142,7 +142,7 @@ static int port_attach(const struct fp_host *host, const struct fp_open_args *ar
     if (rc == 0)
         rte_eal_hotplug_remove("vdev", p->name);
     if (strstr(eal.text, "no driver") || !*eal_said())
-        return host->fail(err, -ENOENT, "dpdk: no PMD takes '%s': misspelt, or not installed (apt-cache search librte-net; directory %s)", p->name, RTE_EAL_PMD_PATH);
+        return host->fail(err, -ENOENT, "dpdk: no PMD takes '%s' (its directory is %s); correct the name, or install the driver (apt-cache search librte-net)", p->name, RTE_EAL_PMD_PATH);
     return host->fail(err, rc < 0 ? rc : -ENODEV, "dpdk: port %s cannot be opened%s; check its arguments '%s'", p->name, port_said(said, sizeof(said)),
                       comma ? comma + 1 : "");
 }
@@ -167,7 +167,7 @@ static void port_detach(struct port *p)
 /* NUMA node of the port, or any. */
 static int port_node(const struct port *p)
 {
-    int node = rte_eth_dev_socket_id(p->id);
+    int node = p->known ? rte_eth_dev_socket_id(p->id) : -1;
 
     return node < 0 ? SOCKET_ID_ANY : node;
 }
@@ -195,9 +195,10 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
         return -EINVAL;
     if ((rc = rte_eth_dev_info_get(p->id, &p->info)) < 0)
         return host->fail(err, rc, "dpdk: port %s does not describe itself: %s", p->name, strerror(-rc));
+    p->known = true;
     p->driver = p->info.driver_name;
     if (nrx > p->info.max_rx_queues)
-        return host->fail(err, -E2BIG, "dpdk: port %s has %u receive queue%s, not %u: use %u worker%s, or give it more queues (vdevs: queues=, qpairs=, queue_count=, rx_pcap= again)",
+        return host->fail(err, -E2BIG, "dpdk: port %s has %u receive queue%s, not %u; use %u worker%s, or give it more queues (vdevs: queues=, qpairs=, queue_count=, rx_pcap= again)",
                           p->name, p->info.max_rx_queues, p->info.max_rx_queues == 1 ? "" : "s", nrx, p->info.max_rx_queues, p->info.max_rx_queues == 1 ? "" : "s");
     if (ntx > p->info.max_tx_queues)
         ntx = p->info.max_tx_queues;
@@ -231,9 +232,9 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
             conf.rxmode.mq_mode = RTE_ETH_MQ_RX_NONE;
     }
     if (rss && strcmp(rss, "symmetric") == 0 && nrx > 1 && !p->hashed)
-        return host->fail(err, -ENOTSUP, "dpdk: port %s (%s) has no RSS, so no symmetric key: leave rss out", p->name, p->driver);
+        return host->fail(err, -ENOTSUP, "dpdk: port %s (%s) has no RSS, so no symmetric key; leave rss out", p->name, p->driver);
     if (nrx > 1 && !p->hashed && !p->vdev)
-        return host->fail(err, -ENOTSUP, "dpdk: port %s (%s) has no RSS to fill %u queues: use one worker", p->name, p->driver, nrx);
+        return host->fail(err, -ENOTSUP, "dpdk: port %s (%s) has no RSS to fill %u queues; use one worker", p->name, p->driver, nrx);
 
     unsigned count = strcmp(p->driver, "net_af_xdp") == 0 ? PORT_POOL_AF_XDP : PORT_POOL, queues = nrx ? nrx : 1;
     if (mbufs)
@@ -242,7 +243,7 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
         count = PORT_POOL_MAX / queues;
     for (unsigned i = 0; i < queues; i++) {
         if (!(p->pools[i] = port_pool(p, i, count, (unsigned)room, private_size)))
-            return host->fail(err, -rte_errno, "dpdk: no memory for %u packet buffers (%s): free hugepages or run 'sysctl vm.nr_hugepages=512'", count,
+            return host->fail(err, -rte_errno, "dpdk: no memory for %u packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", count,
                               rte_strerror(rte_errno));
     }
 
@@ -296,7 +297,7 @@ static int port_wait_link(const struct fp_host *host, const struct fp_open_args 
         return (int)wait;
     while (!port_up(p)) {
         if (clock_now(CLOCK_MONOTONIC) - begin > wait * 1000000)
-            return host->fail(err, -ENETDOWN, "dpdk: port %s (%s) has no link after %lld ms: check cable, peer or interface, or give link_wait=0 to start without", p->name,
+            return host->fail(err, -ENETDOWN, "dpdk: port %s (%s) has no link after %lld ms; check cable, peer or interface, or give link_wait=0 to start without", p->name,
                               p->driver, (long long)wait);
         nanosleep(&nap, NULL);
     }
