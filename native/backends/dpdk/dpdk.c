@@ -56,12 +56,12 @@ static const struct driver {
     uint8_t tier;
     enum unit unit, unit_advertised; /* of the timestamps; with the offload advertised */
     uint32_t flags;
-    uint32_t max_frame; /* octets that arrive whole; 0: by the MTU */
+    uint32_t max_frame; /* octets that arrive whole; 0: by the port */
 } drivers[] = {
     {"net_pcap", FP_TIER_VDEV, UNIT_US, UNIT_NS, FP_CAP_DROPS_KNOWN, 262144},
     {"net_ring", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 65535},
-    {"net_virtio_user", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 65535},
-    {"net_vhost", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 65535},
+    {"net_virtio_user", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 0},
+    {"net_vhost", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 0},
     {"net_memif", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 0},
     {"net_null", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 0},
     {"net_af_packet", FP_TIER_KERNEL, UNIT_NONE, UNIT_NONE, 0, 0},
@@ -140,7 +140,7 @@ static void find_clock(struct fp_source *s, const struct driver *d)
     s->ts_source = s->finite || s->fed ? FP_TS_CAPTURE : s->unit ? FP_TS_HARDWARE : FP_TS_SOFTWARE;
 }
 
-static void fill_caps(const struct fp_source *s, const struct driver *d, struct fp_caps *caps)
+static void fill_caps(const struct fp_source *s, const struct driver *d, const char *input, struct fp_caps *caps)
 {
     *caps = (struct fp_caps){
         .size = sizeof(*caps),
@@ -148,7 +148,7 @@ static void fill_caps(const struct fp_source *s, const struct driver *d, struct 
         .tier = d->tier,
         .ts_source = s->ts_source,
         .queues = s->port.nrx,
-        .max_frame = d->max_frame ? d->max_frame : s->port.mtu + 14u,
+        .max_frame = d->max_frame ? d->max_frame : port_max_frame(&s->port, input),
         .ts_resolution = s->unit == UNIT_US ? 1000 : 1,
         .ts_tolerance = s->unit == UNIT_TICKS ? 1000000 : FP_NS_NONE,
         .visibility = s->unit == UNIT_TICKS ? 10000000 : 0,
@@ -236,7 +236,7 @@ static int open_locked(const struct fp_host *host, const struct fp_open_args *ar
         return rc;
     s->watch_link = strcmp(d->name, "net_virtio_user") == 0 && !strstr(input, "server=1");
     find_clock(s, d);
-    fill_caps(s, d, caps);
+    fill_caps(s, d, input, caps);
     return s->fed ? feed_go(host, &s->feed, err) : 0;
 }
 

@@ -45,20 +45,6 @@ static void inject_close(struct fp_injector *in)
     free(in);
 }
 
-/* The longest frame that the port sends whole: af_packet drops what exceeds its ring's slots without a word. */
-static uint32_t inject_max_frame(const struct port *p, const char *input)
-{
-    const char *slot = strstr(input, "framesz=");
-
-    if (strcmp(p->driver, "net_vhost") == 0 || strcmp(p->driver, "net_virtio_user") == 0)
-        return 65535;
-    if (strcmp(p->driver, "net_af_packet") == 0) {
-        uint32_t room = (uint32_t)(slot ? strtoul(slot + strlen("framesz="), NULL, 10) : 2048) - 64;
-        return RTE_MIN(room, p->mtu + 14u);
-    }
-    return p->mtu + 14u;
-}
-
 static int inject_open_locked(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector *in, char *err)
 {
     int64_t wait = port_number(host, args, "link_wait", INJECT_HELLO, 0, 3600000, err);
@@ -75,7 +61,7 @@ static int inject_open_locked(const struct fp_host *host, const struct fp_open_a
         return host->fail(err, -E2BIG, "dpdk: port %s has %u transmit queues, not %u", in->port.name, in->port.ntx, args->queues);
     if (!(in->pool = port_pool(&in->port, FP_MAX_QUEUES, PORT_POOL_AF_XDP, RTE_MBUF_DEFAULT_DATAROOM, 0)))
         return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
-    in->max_frame = inject_max_frame(&in->port, args->input);
+    in->max_frame = port_max_frame(&in->port, args->input);
     return 0;
 }
 

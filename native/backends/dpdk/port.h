@@ -6,6 +6,9 @@
 #define FP_DPDK_PORT_H
 
 #include <ctype.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <rte_dev.h>
 #include <rte_ethdev.h>
@@ -278,6 +281,31 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
     if (!p->mtu)
         rte_eth_dev_get_mtu(p->id, &p->mtu);
     return 0;
+}
+
+/* The longest frame that goes through whole. The PMDs over kernel interfaces say 1500 whatever the interface says, and af_packet drops what exceeds the slots of its ring. */
+static uint32_t port_max_frame(const struct port *p, const char *input)
+{
+    const char *name = strstr(input, "iface="), *slot = strstr(input, "framesz=");
+    struct ifreq request = {0};
+    uint32_t mtu = p->mtu;
+
+    if (strcmp(p->driver, "net_vhost") == 0 || strncmp(p->driver, "net_virtio_user", 15) == 0)
+        return 65535;
+    if (name && (strcmp(p->driver, "net_af_packet") == 0 || strcmp(p->driver, "net_af_xdp") == 0)) {
+        int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        name += strlen("iface=");
+        snprintf(request.ifr_name, sizeof(request.ifr_name), "%.*s", (int)strcspn(name, ","), name);
+        if (fd >= 0 && ioctl(fd, SIOCGIFMTU, &request) == 0)
+            mtu = (uint32_t)request.ifr_mtu;
+        if (fd >= 0)
+            close(fd);
+        uint32_t room = rte_pktmbuf_data_room_size(p->pools[0]) - RTE_PKTMBUF_HEADROOM;
+        if (strcmp(p->driver, "net_af_packet") == 0)
+            room = RTE_MIN(room, (uint32_t)(slot ? strtoul(slot + strlen("framesz="), NULL, 10) : 2048) - 96);
+        return RTE_MIN(room, mtu + 14);
+    }
+    return mtu + 14;
 }
 
 static bool port_up(const struct port *p)
