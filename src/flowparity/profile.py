@@ -24,6 +24,14 @@ class Sampling:
     seed: int = 0
 
 
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("key", "on_full"), (str,)),
+    **dict.fromkeys(("input_interface", "tcp_end", "boot"), (int, type(None))),
+    "sampling": (Sampling, type(None)),
+}
+_KIND_NAMES: Mapping[type, str] = {int: "a whole number", str: "text", Sampling: "a table {mode, interval, seed}", type(None): "absent"}
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Times are nanoseconds. The defaults are those of docs/semantics.md."""
@@ -46,6 +54,10 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Refuses impossible values with a UsageError that names the field (exit status 2)."""
+        for item in fields(self):
+            value, kinds = getattr(self, item.name), _KINDS.get(item.name, (int,))
+            if type(value) not in kinds:  # a bool is no number here
+                raise UsageError(f"profile: {item.name}: {value!r} is not {' or '.join(_KIND_NAMES[kind] for kind in kinds)}")
         checks = [
             (self.key in ("classic", "five", "classic+vlan", "five+vlan"), f"key: {self.key!r} is none of classic, five, classic+vlan, five+vlan"),
             (0 <= self.tos_mask <= 0xFF, f"tos_mask: {self.tos_mask} is not 0 to 255"),
@@ -108,6 +120,8 @@ def profile_from(table: Mapping[str, Any]) -> Profile:
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name == "template_refresh":
+            if not isinstance(value, list | tuple) or len(value) != 2:
+                raise UsageError(f"profile: template_refresh: {value!r} is not a pair [packets, seconds]")
             values["template_packets"], values["template_seconds"] = value
         elif name in ("fragments", "tunnels", "biflow"):
             only = {"fragments": "stateless", "tunnels": "outer", "biflow": False}[name]
@@ -122,13 +136,21 @@ def profile_from(table: Mapping[str, Any]) -> Profile:
         elif name in _SECONDS:
             values[name] = nanoseconds(name, value)
         elif name == "sampling":
-            values[name] = Sampling(**value) if value else None
+            values[name] = _sampling_from(value)
         else:
             values[name] = value
-    try:
-        return Profile(**values)
-    except TypeError as error:
-        raise UsageError(f"profile: a value has the wrong type: {error}") from None
+    return Profile(**values)
+
+
+def _sampling_from(value: Any) -> Sampling | None:
+    if not value:
+        return None
+    if not isinstance(value, Mapping) or not {"mode", "interval"} <= value.keys() <= {"mode", "interval", "seed"}:
+        raise UsageError(f"profile: sampling: {value!r} is not a table {{mode, interval, seed}}")
+    for name in ("interval", "seed"):
+        if type(value.get(name, 0)) is not int:
+            raise UsageError(f"profile: sampling: {name}: {value[name]!r} is not a whole number")
+    return Sampling(**value)
 
 
 def nanoseconds(name: str, seconds: Any) -> int:

@@ -26,8 +26,6 @@ class ExportPrinter:
         self.problems: Counter[str] = Counter()
         self._decoder = Decoder()
         self._normaliser = Normaliser()
-        if as_table:
-            sys.stdout.write(TABLE_HEAD + "\n")
 
     def take(self, datagram: Datagram, most: int | None = None) -> None:
         """Prints at most `most` flow records of a datagram."""
@@ -40,6 +38,8 @@ class ExportPrinter:
                 where = f"datagram {self.datagrams} of {datagram.source[0]} port {datagram.source[1]}, offset {problem.offset}"
                 errors_console().print(f"{where}: {problem.rule_id}: {problem.text}", soft_wrap=True, markup=False)
         for record, flow in zip(message.flows[:most], self._normaliser.flows(message), strict=False):
+            if self.as_table and self.flows == 0:
+                sys.stdout.write(TABLE_HEAD + "\n")
             self.flows += 1
             sys.stdout.write((flow_row(flow) if self.as_table else json.dumps(flow_document(message, record, flow))) + "\n")
         for record in message.options:

@@ -90,7 +90,7 @@ def _outcome(command: Callable[[], object]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # rich and typer turn a closed pipe into an exit; nothing else here does
         return READER_GONE
     except OSError as error:
         message, status = describe(error)

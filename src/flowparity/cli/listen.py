@@ -31,7 +31,7 @@ Shape = Annotated[Form, typer.Option("--format", help="jsonl is named by IPFIX e
 Count = Annotated[int | None, typer.Option("--count", help="Stop after so many flow records.", min=1, metavar="N", show_default=False)]
 Seconds = Annotated[float | None, typer.Option("--seconds", help="Stop after so many seconds.", min=0.0, metavar="S", show_default=False)]
 Port = Annotated[int | None, typer.Option("--port", help="Only datagrams to this port.", min=1, max=65535, metavar="PORT", show_default=False)]
-ExportCapture = Annotated[Path, typer.Argument(help="A capture of NetFlow or IPFIX datagrams.", show_default=False)]
+ExportCapture = Annotated[Path, typer.Argument(help="A capture of NetFlow or IPFIX datagrams.", readable=False, show_default=False)]
 
 
 def register(app: typer.Typer) -> None:

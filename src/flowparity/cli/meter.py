@@ -13,7 +13,7 @@ from flowparity.cli.options import ProfileChoice, takes_profile
 from flowparity.cli.output import Format, accounting_text, errors_console, record_printer
 from flowparity.flow import FlowRecord
 
-Capture = Annotated[Path, typer.Argument(help="A pcap or pcapng file.", show_default=False)]
+Capture = Annotated[Path, typer.Argument(help="A pcap or pcapng file.", readable=False, show_default=False)]
 Style = Annotated[Format, typer.Option("--format", help="How records are printed; JSON and CSV are named by IPFIX elements, times in ns.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No accounting at the end.")]
 

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's mistakes and a system's failures: one line that says what to do, the right status, no traceback."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import PROGRAM, RECORDED, Result, spawn
+
+Run = Callable[..., Result]
+GOOD = RECORDED / "dns.pcap"
+# Every command that reads a capture, without the capture.
+READERS = [["reference"], ["decode"]]
+
+
+@pytest.fixture(params=READERS, ids=lambda command: command[0])
+def reader(request: pytest.FixtureRequest) -> list[str]:
+    command: list[str] = request.param
+    return command
+
+
+def test_absent(run: Run, reader: list[str], tmp_path: Path) -> None:
+    run(*reader, tmp_path / "none.pcap").is_one_line(2, "none.pcap", "No such file")
+
+
+# Loads all that the command needs, then gives up the rights of root: they would let it read everything.
+UNPRIVILEGED = """
+import os, sys
+from flowparity.cli import run
+command, good, bad = sys.argv[1:]
+sys.stdout = sys.stderr = open(os.devnull, "w")
+run([command, good])
+sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+sys.exit(run([command, bad]))
+"""
+
+
+def test_unreadable(reader: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own directories are closed to other users
+        Path(directory).chmod(0o755)
+        path = Path(directory) / "secret.pcap"
+        path.write_bytes(GOOD.read_bytes())
+        path.chmod(0)
+        command = [sys.executable, "-c", UNPRIVILEGED, *reader, GOOD, path]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=60)
+    Result(done.returncode, done.stdout, done.stderr).is_one_line(2, "secret.pcap", "Permission denied")
+
+
+def test_directory(run: Run, reader: list[str], tmp_path: Path) -> None:
+    run(*reader, tmp_path).is_one_line(2, str(tmp_path), "directory")
+
+
+def test_empty(run: Run, reader: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "empty.pcap"
+    path.touch()
+    run(*reader, path).is_one_line(2, "empty.pcap")
+
+
+def test_not_a_capture(run: Run, reader: list[str]) -> None:
+    run(*reader, __file__).is_one_line(2, "test_bad_input.py", "capture")
+
+
+def test_truncated(run: Run, tmp_path: Path) -> None:
+    """What came before the cut is printed, and the status says that it is not everything."""
+    path = tmp_path / "cut.pcap"
+    path.write_bytes(GOOD.read_bytes()[:-3])
+    result = run("reference", path, "--format", "jsonl")
+    result.is_one_line(2, "cut.pcap", "truncated", "offset")
+
+
+def test_unknown_link_type(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "wifi.pcap"
+    path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 105))
+    run("reference", path).is_one_line(2, "link type 105", "S-LNK-1")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--idle-timeout", "-1"], ["idle_timeout"]),
+        (["--idle-timeout", "soon"], ["idle_timeout", "soon"]),
+        (["--idle-timeout", "nan"], ["idle_timeout", "nan"]),
+        (["--idle-timeout", "1e300"], ["idle_timeout", "1e300"]),
+        (["--idle-timeout", "1e12"], ["146 years"]),
+        (["--idle-timeout", "3", "--tcp-end", "4"], ["tcp_end", "S-PRO-2"]),
+        (["--active-timeout", "-0.5"], ["active_timeout"]),
+        (["--tcp-end", "never"], ["tcp_end"]),
+        (["--key", "seven"], ["key", "seven", "classic"]),
+        (["--tos-mask", "256"], ["tos_mask", "256"]),
+        (["--tos-mask", "x"], ["--tos-mask", "'x'"]),
+        (["--input-interface", "eth0"], ["--input-interface", "eth0"]),
+        (["--input-interface", "4294967296"], ["input_interface"]),
+        (["--counter-bits", "16"], ["counter_bits"]),
+        (["--counter-bits", "many"], ["--counter-bits", "--help"]),
+        (["--cache-size", "0"], ["cache_size"]),
+        (["--on-full", "panic"], ["on_full", "evict"]),
+        (["--sampling", "systematic"], ["--sampling", "systematic:N"]),
+        (["--sampling", "systematic:0"], ["sampling", "interval 0"]),
+        (["--sampling", "random:5:x"], ["sampling", "'x'"]),
+        (["--boot", "-1"], ["boot"]),
+        (["--template-refresh", "20"], ["--template-refresh", "PACKETS,SECONDS"]),
+        (["--template-refresh", "0,5"], ["template_packets"]),
+        (["--max-clock-step", "0"], ["max_clock_step"]),
+        (["--reorder", "-1"], ["reorder"]),
+    ],
+    ids=lambda value: "=".join(value) if value and value[0].startswith("--") else None,
+)
+def test_impossible_profile(run: Run, options: list[str], words: list[str]) -> None:
+    run("reference", GOOD, *options).is_one_line(2, *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("idle_timeout = ", ["profile.toml", "Invalid value"]),
+        ("idle = 3", ["unknown field 'idle'", "idle_timeout"]),
+        ("cache_size = 1.5", ["cache_size", "1.5"]),
+        ("cache_size = true", ["cache_size"]),
+        ("key = 5", ["key", "text"]),
+        ("template_refresh = 20", ["template_refresh", "pair"]),
+        ('sampling = "all"', ["sampling", "mode"]),
+        ('sampling = {mode = "random", interval = "5"}', ["interval", "'5'"]),
+        ('tunnels = "inner"', ["tunnels", "not implemented", "S-PRO-1"]),
+        ("biflow = true", ["biflow", "S-PRO-1"]),
+        ('fragments = "tracked"', ["fragments", "S-PRO-1"]),
+    ],
+)
+def test_impossible_profile_file(run: Run, tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "profile.toml"
+    path.write_text(text)
+    run("reference", GOOD, "--profile", path).is_one_line(2, *words)
+
+
+def test_absent_profile_file(run: Run, tmp_path: Path) -> None:
+    run("reference", GOOD, "--profile", tmp_path / "none.toml").is_one_line(2, "none.toml")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["frobnicate"], ["reference"], ["reference", "--frobnicate"], ["reference", "a", "b"], ["decode", "--port", "0", "x"], ["--frobnicate"]]
+)
+def test_usage(run: Run, arguments: list[str]) -> None:
+    run(*arguments).is_one_line(2, "--help")
+
+
+def test_unknown_rule(run: Run) -> None:
+    run("explain", "S-LEN-99").is_one_line(2, "S-LEN-99", "S-LEN-1")
+
+
+@pytest.mark.parametrize("address", ["2055", "localhost", ":2055", "localhost:0", "localhost:70000", "localhost:http", "::1:2055"])
+def test_impossible_address(run: Run, address: str) -> None:
+    run("collect", "--listen", address).is_one_line(2, "--listen")
+
+
+def test_foreign_address(run: Run) -> None:
+    run("collect", "--listen", "192.0.2.1:2055").is_one_line(4, "192.0.2.1")
+
+
+def test_full_disk() -> None:
+    with Path("/dev/full").open("w") as full:
+        spawn("reference", GOOD, "--format", "jsonl", "--quiet", stdout=full).is_one_line(4, "No space left on device")
+
+
+@pytest.mark.parametrize("arguments", [["reference", RECORDED / "iperf3-tcp.pcap", "--quiet"], ["explain", "S-LEN-1"], ["--help"], ["doctor"]], ids=str)
+def test_closed_pipe(arguments: list[str]) -> None:
+    """The reader went away before the first line: no complaint, and no status that means something else."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        done = subprocess.run([*PROGRAM, *map(str, arguments)], stdout=gone, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (141, "")
