@@ -39,6 +39,7 @@ _FIELDS = [
     "icmpv6.code",
     "frame.time_epoch",
 ]
+_CHECKSUMS = ("ip.checksum.status", "tcp.checksum.status", "udp.checksum.status")
 _PORTS = {"tcp": ("tcp", 6), "udp": ("udp", 17), "udplite": ("udp", 136), "sctp": ("sctp", 132), "dccp": ("dccp", 33)}
 _WALKED = ("ipv6.hopopts", "ipv6.routing", "ipv6.fraghdr", "ipv6.dstopts", "ah", "mipv6", "hip", "ipv6.shim6")
 
@@ -58,22 +59,27 @@ class Sight:
     destination_port: int = 0
     later_fragment: bool = False
     time: str = ""  # seconds, decimal text
+    bad_checksum: bool = False  # a checksum of IP, TCP or UDP that is wrong; only looked at when asked for
 
 
-def sights(capture: Path) -> Iterator[Sight]:
+def sights(capture: Path, *, checksums: bool = False) -> Iterator[Sight]:
     """Every frame of a capture in order. UnavailableError without tshark, InputError when tshark cannot read the file."""
     if shutil.which("tshark") is None:
         raise UnavailableError("tshark is not installed: apt-get install tshark")
     command = ["tshark", "-n", "-r", str(capture), "-T", "fields", "-E", "occurrence=f", "-E", "separator=/t"]
     for name in _OFF:
         command += ["-o", f"{name}:FALSE"]
-    for name in _FIELDS:
+    fields = [*_FIELDS, *(_CHECKSUMS if checksums else ())]
+    if checksums:
+        for name in ("ip", "tcp", "udp"):
+            command += ["-o", f"{name}.check_checksum:TRUE"]
+    for name in fields:
         command += ["-e", name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for index, line in enumerate(process.stdout):
-            yield _sight(index, dict(zip(_FIELDS, line.rstrip("\n").split("\t"), strict=True)))
+            yield _sight(index, dict(zip(fields, line.rstrip("\n").split("\t"), strict=True)))
         complaint = process.stderr.read()
     if process.returncode:
         raise InputError(f"{capture}: tshark cannot read it: {complaint.strip().splitlines()[-1] if complaint.strip() else process.returncode}")
@@ -115,4 +121,5 @@ def _sight(index: int, fields: dict[str, str]) -> Sight:
         dport,
         later,
         time,
+        any(fields.get(name) == "0" for name in _CHECKSUMS),
     )
