@@ -296,7 +296,7 @@ static int eal_start(const struct fp_host *host, const struct fp_open_args *args
         const char *said = eal_said();
         host->fail(eal.why, 0, "dpdk: DPDK did not start (%s)%s%s", strerror(why ? why : EIO), *said ? ": " : "", said);
         eal.state = why > 0 ? -why : -EIO;
-        return host->fail(err, eal.state, "%s", eal.why);
+        return host->fail(err, eal.state, "%.380s; check eal='%.100s'", eal.why, extra ? extra : "");
     }
     snprintf(eal.options, sizeof(eal.options), "%s", extra ? extra : "");
     eal.pci = pci != NULL;

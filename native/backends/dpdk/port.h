@@ -26,6 +26,7 @@ struct port {
     uint16_t id;
     bool vdev, made, known, configured, started;
     char name[RTE_DEV_NAME_MAX_LEN]; /* of the device, as DPDK knows it */
+    char interface[IFNAMSIZ];        /* of the kernel, under a vdev with iface=; "" if none */
     const char *driver;
     struct rte_eth_dev_info info;
     uint16_t nrx, ntx, mtu;
@@ -134,6 +135,9 @@ static int port_attach(const struct fp_host *host, const struct fp_open_args *ar
     if (rte_eth_dev_get_port_by_name(p->name, &p->id) == 0)
         return host->fail(err, -EEXIST, "dpdk: a port %s is open in this process already; give it another number", p->name);
     p->vdev = true;
+    const char *interface = strstr(input, "iface=");
+    if (interface && (strncmp(input, "net_af_", 7) == 0 || strncmp(input, "net_pcap", 8) == 0))
+        snprintf(p->interface, sizeof(p->interface), "%.*s", (int)strcspn(interface + 6, ","), interface + 6);
     struct quiet q;
     quiet_begin(&q);
     rc = rte_eal_hotplug_add("vdev", p->name, comma ? comma + 1 : "");
@@ -144,10 +148,12 @@ static int port_attach(const struct fp_host *host, const struct fp_open_args *ar
     }
     if (rc == 0)
         rte_eal_hotplug_remove("vdev", p->name);
-    if (strstr(eal.text, "no driver") || !*eal_said())
+    if (strstr(eal.text, "failed to parse device") || !*eal_said())
         return host->fail(err, -ENOENT, "dpdk: no PMD takes '%s' (its directory is %s); correct the name, or install the driver (apt-cache search librte-net)", p->name, RTE_EAL_PMD_PATH);
-    return host->fail(err, rc < 0 ? rc : -ENODEV, "dpdk: port %s cannot be opened%s; check its arguments '%s'", p->name, port_said(said, sizeof(said)),
-                      comma ? comma + 1 : "");
+    rc = rc < -1 ? rc : -ENODEV; /* many PMDs fail with a bare -1 */
+    if (strstr(eal.text, "connect error"))
+        return host->fail(err, rc, "dpdk: port %s cannot be opened%s; start the vhost side at '%s' first", p->name, port_said(said, sizeof(said)), comma ? comma + 1 : "");
+    return host->fail(err, rc, "dpdk: port %s cannot be opened%s; check its arguments '%s'", p->name, port_said(said, sizeof(said)), comma ? comma + 1 : "");
 }
 
 static void port_detach(struct port *p)
@@ -283,35 +289,43 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
     return 0;
 }
 
+/* Asks the kernel about the interface under the port. */
+static int port_ask_kernel(const struct port *p, unsigned long what, struct ifreq *request)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), rc = -1;
+
+    if (fd >= 0) {
+        memcpy(request->ifr_name, p->interface, sizeof(request->ifr_name));
+        rc = ioctl(fd, what, request);
+        close(fd);
+    }
+    return rc;
+}
+
 /* The longest frame that goes through whole. The PMDs over kernel interfaces say 1500 whatever the interface says, and af_packet drops what exceeds the slots of its ring. */
 static uint32_t port_max_frame(const struct port *p, const char *input)
 {
-    const char *name = strstr(input, "iface="), *slot = strstr(input, "framesz=");
+    const char *slot = strstr(input, "framesz=");
     struct ifreq request = {0};
-    uint32_t mtu = p->mtu;
 
     if (strcmp(p->driver, "net_vhost") == 0 || strncmp(p->driver, "net_virtio_user", 15) == 0)
         return 65535;
-    if (name && (strcmp(p->driver, "net_af_packet") == 0 || strcmp(p->driver, "net_af_xdp") == 0)) {
-        int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        name += strlen("iface=");
-        snprintf(request.ifr_name, sizeof(request.ifr_name), "%.*s", (int)strcspn(name, ","), name);
-        if (fd >= 0 && ioctl(fd, SIOCGIFMTU, &request) == 0)
-            mtu = (uint32_t)request.ifr_mtu;
-        if (fd >= 0)
-            close(fd);
-        uint32_t room = rte_pktmbuf_data_room_size(p->pools[0]) - RTE_PKTMBUF_HEADROOM;
-        if (strcmp(p->driver, "net_af_packet") == 0)
-            room = RTE_MIN(room, (uint32_t)(slot ? strtoul(slot + strlen("framesz="), NULL, 10) : 2048) - 96);
-        return RTE_MIN(room, mtu + 14);
-    }
-    return mtu + 14;
+    if (!p->interface[0])
+        return p->mtu + 14u;
+    uint32_t room = rte_pktmbuf_data_room_size(p->pools[0]) - RTE_PKTMBUF_HEADROOM;
+    if (strcmp(p->driver, "net_af_packet") == 0)
+        room = RTE_MIN(room, (uint32_t)(slot ? strtoul(slot + strlen("framesz="), NULL, 10) : 2048) - 96);
+    return RTE_MIN(room, port_ask_kernel(p, SIOCGIFMTU, &request) == 0 ? (uint32_t)request.ifr_mtu + 14 : p->mtu + 14u);
 }
 
+/* Whether the link is up. The PMDs over kernel interfaces say so always: there the kernel is asked. */
 static bool port_up(const struct port *p)
 {
     struct rte_eth_link link = {0};
+    struct ifreq request = {0};
 
+    if (p->interface[0])
+        return port_ask_kernel(p, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) && (request.ifr_flags & IFF_RUNNING);
     return rte_eth_link_get_nowait(p->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
 }
 
