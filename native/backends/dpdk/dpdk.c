@@ -17,8 +17,10 @@
 #include "hello.h"
 #include "inject.h"
 #include "port.h"
+#include "spread.h"
 
-#define BURST         64        /* of one rte_eth_rx_burst */
+#define BURST         SPREAD_BURST /* of one rte_eth_rx_burst */
+#define FILE_BURST    24        /* of a capture: with frames of 262,144 octets it fits into the pool */
 #define SPINS         256       /* empty polls before the thread sleeps */
 #define NAP_NS        20000     /* then */
 #define QUIET_NS      50000000  /* after stop: this long without a frame is the end */
@@ -40,13 +42,16 @@ struct fp_source {
     const struct fp_host *host;
     struct port port;
     struct feed feed;
+    struct spread spread;
+    uint16_t nqueues; /* workers */
     bool fed, finite, hello, busy, watch_link;
     enum unit unit;
     uint8_t ts_source;
     uint32_t flags, snaplen;
     int ts_offset;
     uint64_t ts_flag;
-    _Atomic bool stopping, peer_gone;
+    _Atomic bool stopping, peer_gone, drained; /* drained: a dealt-out file is at its end */
+    _Atomic uint64_t file_lost; /* frames that net_pcap lost, as last seen */
     struct queue queues[FP_MAX_QUEUES];
 };
 
@@ -147,7 +152,7 @@ static void fill_caps(const struct fp_source *s, const struct driver *d, const c
         .flags = d->flags | FP_CAP_INTERFACE,
         .tier = d->tier,
         .ts_source = s->ts_source,
-        .queues = s->port.nrx,
+        .queues = s->nqueues,
         .max_frame = d->max_frame ? d->max_frame : port_max_frame(&s->port, input),
         .ts_resolution = s->unit == UNIT_US ? 1000 : 1,
         .ts_tolerance = s->unit == UNIT_TICKS ? 1000000 : FP_NS_NONE,
@@ -165,6 +170,8 @@ static void fill_caps(const struct fp_source *s, const struct driver *d, const c
         caps->flags |= FP_CAP_STAMPS_SEQUENCE;
     if (s->port.nrx > 1 && d->tier != FP_TIER_VDEV)
         caps->flags |= FP_CAP_SPLITS; /* by the hash of a NIC or of the kernel */
+    if ((s->spread.on && s->spread.toeplitz) || (s->fed && s->feed.toeplitz && s->nqueues > 1))
+        caps->flags |= FP_CAP_SPLITS; /* as a NIC's */
 }
 
 static void dpdk_close(struct fp_source *s)
@@ -172,6 +179,7 @@ static void dpdk_close(struct fp_source *s)
     pthread_mutex_lock(&eal.lock);
     if (s->fed)
         feed_halt(&s->feed);
+    spread_close(&s->spread);
     port_detach(&s->port);
     if (s->fed)
         feed_free(&s->feed);
@@ -180,12 +188,12 @@ static void dpdk_close(struct fp_source *s)
 }
 
 /* The vdev that reads a capture file on one queue. */
-static int pcap_input(const struct fp_host *host, const struct fp_open_args *args, char *text, size_t len, char *err)
+static int pcap_input(const struct fp_host *host, const struct fp_open_args *args, bool spread, char *text, size_t len, char *err)
 {
     static unsigned serial;
 
-    if (args->queues > 1)
-        return host->fail(err, -E2BIG, "dpdk: a file has one queue, not %u; use one worker, feed:%s, or net_pcap0,rx_pcap=… once for each queue", args->queues, args->input);
+    if (args->queues > 1 && !spread)
+        return host->fail(err, -E2BIG, "dpdk: a file has one queue, not %u; use one worker, or spread=flow", args->queues);
     if (strpbrk(args->input, ",[]="))
         return host->fail(err, -EINVAL, "dpdk: net_pcap cannot take the path '%s' with one of ,[]= in it; rename or link the file", args->input);
     if (snprintf(text, len, "net_pcap_fp%u,rx_pcap=%s", serial++, args->input) >= (int)len)
@@ -194,14 +202,14 @@ static int pcap_input(const struct fp_host *host, const struct fp_open_args *arg
 }
 
 /* Whether every queue that the vdev has is read; frames of the others would be lost unseen. */
-static int check_all_read(const struct fp_source *s, const struct fp_open_args *args, char *err)
+static int check_all_read(const struct fp_source *s, uint16_t nrx, char *err)
 {
-    static const char *const whole[] = {"net_pcap", "net_af_packet", "net_af_xdp", "net_ring"};
+    static const char *const whole[] = {"net_pcap", "net_af_packet", "net_af_xdp"};
 
     for (size_t i = 0; i < sizeof(whole) / sizeof(*whole); i++)
-        if (strcmp(s->port.driver, whole[i]) == 0 && s->port.info.max_rx_queues > args->queues)
+        if (strcmp(s->port.driver, whole[i]) == 0 && s->port.info.max_rx_queues > nrx)
             return s->host->fail(err, -EINVAL, "dpdk: port %s has %u queues and all must be read; use %u workers, not %u", s->port.name, s->port.info.max_rx_queues,
-                                 s->port.info.max_rx_queues, args->queues);
+                                 s->port.info.max_rx_queues, nrx);
     return 0;
 }
 
@@ -209,14 +217,17 @@ static int open_locked(const struct fp_host *host, const struct fp_open_args *ar
 {
     const char *input = args->input, *hello = host->option(args, "hello");
     char vdev[4096 + 64];
-    int rc;
+    bool toeplitz;
+    int spread = spread_option(host, args, &toeplitz, err), rc;
 
+    if (spread < 0)
+        return spread;
     if (strncmp(input, FEED_PREFIX, strlen(FEED_PREFIX)) == 0) {
         s->fed = true;
         rc = feed_open(host, args, input + strlen(FEED_PREFIX), sizeof(struct fp_segment), &s->feed, &s->port, err);
     } else {
         if (!port_is_pci(input) && strncmp(input, "net_", 4) != 0 && access(input, F_OK) == 0) {
-            if ((rc = pcap_input(host, args, vdev, sizeof(vdev), err)) < 0)
+            if ((rc = pcap_input(host, args, spread, vdev, sizeof(vdev), err)) < 0)
                 return rc;
             input = vdev;
         }
@@ -226,8 +237,12 @@ static int open_locked(const struct fp_host *host, const struct fp_open_args *ar
     if (rc < 0)
         return rc;
     s->hello = hello && strcmp(hello, "1") == 0;
-    if ((rc = port_start(host, args, &s->port, args->queues, s->fed ? 0 : args->queues, sizeof(struct fp_segment), err)) < 0 ||
-        (rc = check_all_read(s, args, err)) < 0)
+    s->nqueues = args->queues;
+    if (spread && !s->fed && args->queues > 1 && (rc = spread_open(host, &s->spread, args->queues, toeplitz, err)) < 0)
+        return rc;
+    uint16_t nrx = s->spread.on ? 1 : args->queues;
+    if ((rc = port_start(host, args, &s->port, nrx, s->fed ? 0 : nrx, sizeof(struct fp_segment) + sizeof(struct feed_note), err)) < 0 ||
+        (rc = check_all_read(s, nrx, err)) < 0)
         return rc;
     const struct driver *d = drivers;
     while (strncmp(s->port.driver, d->name, strlen(d->name)) != 0)
@@ -337,7 +352,7 @@ static void fill(const struct fp_source *s, struct queue *q, unsigned queue, str
         p->seq = note->seq;
         p->wirelen = note->wirelen;
     } else if (s->finite && s->port.nrx == 1) {
-        p->seq = q->received;
+        p->seq = s->spread.on ? ((const struct feed_note *)RTE_PTR_ADD(rte_mbuf_to_priv(m), sizeof(struct fp_segment)))->seq : q->received;
     }
     q->received++;
 }
@@ -359,14 +374,24 @@ static unsigned answer_hellos(struct fp_source *s, unsigned queue, struct rte_mb
     return kept;
 }
 
+/* net_pcap gives nothing at the end of its file, and when it lost a frame for want of an mbuf. */
+static bool file_ended(struct fp_source *s)
+{
+    struct rte_eth_stats stats;
+
+    if (rte_eth_stats_get(s->port.id, &stats) < 0)
+        return true;
+    return atomic_exchange(&s->file_lost, stats.rx_nombuf + stats.ierrors) == stats.rx_nombuf + stats.ierrors;
+}
+
 /* Whether a queue that just gave no frame will give none any more: 1 end, 0 not yet, -errno. */
 static int at_end(struct fp_source *s, unsigned queue, char *err)
 {
     struct queue *q = &s->queues[queue];
     int64_t now;
 
-    if (s->finite) /* net_pcap gives nothing only at the end of its file */
-        return 1;
+    if (s->finite)
+        return s->spread.on ? atomic_load(&s->drained) && rte_ring_empty(s->spread.rings[queue]) : file_ended(s);
     if (s->fed)
         return atomic_load(&s->feed.done) && rte_ring_empty(s->feed.rings[queue]);
     now = clock_now(CLOCK_MONOTONIC);
@@ -385,6 +410,36 @@ static int at_end(struct fp_source *s, unsigned queue, char *err)
             atomic_store(&s->peer_gone, true);
     }
     return 0;
+}
+
+/* A burst dealt out in software: from the worker's own ring, else from the port if it is nobody else's turn. */
+static unsigned take_dealt(struct fp_source *s, unsigned queue, struct rte_mbuf **mbufs, unsigned max)
+{
+    struct spread *d = &s->spread;
+    unsigned count = rte_ring_sc_dequeue_burst(d->rings[queue], (void **)mbufs, max, NULL);
+
+    if (count || atomic_flag_test_and_set_explicit(&d->turn, memory_order_acquire))
+        return count;
+    if (rte_ring_empty(d->rings[queue])) {
+        count = rte_eth_rx_burst(s->port.id, 0, mbufs, (uint16_t)max);
+        if (!count && s->finite && file_ended(s))
+            atomic_store(&s->drained, true);
+        if (s->hello && count)
+            count = answer_hellos(s, 0, mbufs, count);
+        for (unsigned i = 0; i < count; i++)
+            ((struct feed_note *)RTE_PTR_ADD(rte_mbuf_to_priv(mbufs[i]), sizeof(struct fp_segment)))->seq = d->seq++;
+        count = spread_deal(d, queue, mbufs, count);
+    }
+    atomic_flag_clear_explicit(&d->turn, memory_order_release);
+    return count;
+}
+
+static unsigned take(struct fp_source *s, unsigned queue, struct rte_mbuf **mbufs, unsigned max)
+{
+    if (unlikely(s->spread.on))
+        return take_dealt(s, queue, mbufs, max);
+    unsigned count = rte_eth_rx_burst(s->port.id, (uint16_t)queue, mbufs, (uint16_t)max);
+    return unlikely(s->hello) && count ? answer_hellos(s, queue, mbufs, count) : count;
 }
 
 static void idle(const struct fp_source *s, unsigned spins)
@@ -409,9 +464,7 @@ static int dpdk_recv(struct fp_source *s, unsigned queue, struct fp_packet *pack
     if (q->ended)
         return FP_END;
     for (unsigned spins = 0;; spins++) {
-        count = rte_eth_rx_burst(s->port.id, (uint16_t)queue, mbufs, (uint16_t)RTE_MIN(max, (unsigned)BURST));
-        if (unlikely(s->hello) && count)
-            count = answer_hellos(s, queue, mbufs, count);
+        count = take(s, queue, mbufs, RTE_MIN(max, s->finite ? FILE_BURST : (unsigned)BURST));
         if (count)
             break;
         int rc = at_end(s, queue, err);
@@ -480,11 +533,11 @@ static int dpdk_stats(struct fp_source *s, struct fp_stats *out)
     int rc = rte_eth_stats_get(s->port.id, &stats);
     if (rc < 0)
         return rc;
-    for (unsigned i = 0; i < s->port.nrx; i++)
+    for (unsigned i = 0; i < s->nqueues; i++)
         received += s->queues[i].received;
     *out = (struct fp_stats){
         .received = received,
-        .dropped = known ? stats.imissed + stats.rx_nombuf : UINT64_MAX,
+        .dropped = known ? stats.imissed + stats.rx_nombuf + atomic_load(&s->spread.lost) : UINT64_MAX,
         .errors = stats.ierrors,
     };
     return 0;

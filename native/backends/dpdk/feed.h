@@ -18,7 +18,7 @@
 
 #include "clock.h"
 #include "port.h"
-#include "toeplitz.h"
+#include "spread.h"
 
 #define FEED_RING  1024
 #define FEED_BURST 32
@@ -44,6 +44,7 @@ struct feed {
     size_t count;
     uint64_t loops;
     uint16_t queues, strip;
+    bool toeplitz;
     uint32_t segment;
     int64_t period; /* ns that one loop lasts */
     struct rte_ring *rings[FP_MAX_QUEUES];
@@ -257,11 +258,10 @@ out_stopped:
 /* Chooses every frame's queue: by the core's symmetric flow hash, or as a NIC with Toeplitz would (spread=toeplitz). */
 static int feed_spread(const struct fp_host *host, const struct fp_open_args *args, struct feed *f, char *err)
 {
-    const char *spread = host->option(args, "spread");
-    bool toeplitz = spread && strcmp(spread, "toeplitz") == 0;
+    int rc = spread_option(host, args, &f->toeplitz, err);
 
-    if (spread && !toeplitz && strcmp(spread, "flow") != 0)
-        return host->fail(err, -EINVAL, "dpdk: option spread=%s is none of flow, toeplitz", spread);
+    if (rc < 0)
+        return rc;
     for (size_t i = 0; i < f->count; i++) {
         struct feed_frame *frame = &f->frames[i];
         struct fp_packet packet = {
@@ -272,11 +272,11 @@ static int feed_spread(const struct fp_host *host, const struct fp_open_args *ar
             .link = FP_LINK_ETHERNET,
             .ts_ns = frame->ns,
         };
-        if (toeplitz)
+        if (f->toeplitz)
             frame->hash = toeplitz_hash(frame->data, frame->caplen);
         else if (f->queues > 1)
             packet.rss = host->flow_hash(&packet);
-        frame->queue = (uint16_t)((toeplitz ? frame->hash : packet.rss) % f->queues);
+        frame->queue = (uint16_t)((f->toeplitz ? frame->hash : packet.rss) % f->queues);
     }
     return 0;
 }

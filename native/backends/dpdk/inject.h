@@ -59,7 +59,7 @@ static int inject_open_locked(const struct fp_host *host, const struct fp_open_a
         return rc;
     if (in->port.ntx < args->queues)
         return host->fail(err, -E2BIG, "dpdk: port %s has %u transmit queues, not %u", in->port.name, in->port.ntx, args->queues);
-    if (!(in->pool = port_pool(&in->port, FP_MAX_QUEUES, PORT_POOL_AF_XDP, RTE_MBUF_DEFAULT_DATAROOM, 0)))
+    if (!(in->pool = port_pool(&in->port, FP_MAX_QUEUES, PORT_POOL_LARGE, RTE_MBUF_DEFAULT_DATAROOM, 0)))
         return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
     in->max_frame = port_max_frame(&in->port, args->input);
     return 0;

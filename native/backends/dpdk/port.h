@@ -18,7 +18,7 @@
 
 #define PORT_DESCRIPTORS 512          /* wanted; adjusted to what the PMD takes */
 #define PORT_POOL_MAX    16383        /* mbufs of one port, all queues together */
-#define PORT_POOL_AF_XDP 8191         /* per queue: its pool is the UMEM and fills two rings */
+#define PORT_POOL_LARGE  8191         /* per queue: af_xdp, whose pool is the UMEM and fills two rings; and frames dealt out in software */
 #define PORT_POOL        4095         /* per queue */
 #define PORT_LINK_WAIT   9000         /* ms */
 
@@ -245,7 +245,7 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
     if (nrx > 1 && !p->hashed && !p->vdev)
         return host->fail(err, -ENOTSUP, "dpdk: port %s (%s) has no RSS to fill %u queues; use one worker", p->name, p->driver, nrx);
 
-    unsigned count = strcmp(p->driver, "net_af_xdp") == 0 ? PORT_POOL_AF_XDP : PORT_POOL, queues = nrx ? nrx : 1;
+    unsigned count = strcmp(p->driver, "net_af_xdp") == 0 || host->option(args, "spread") ? PORT_POOL_LARGE : PORT_POOL, queues = nrx ? nrx : 1;
     if (mbufs)
         count = (unsigned)mbufs;
     if (count * queues > PORT_POOL_MAX)

@@ -6,6 +6,7 @@
 #ifndef FP_DPDK_TOEPLITZ_H
 #define FP_DPDK_TOEPLITZ_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
