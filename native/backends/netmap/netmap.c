@@ -88,8 +88,8 @@ static int open_device(const struct fp_host *host, char *err) {
     if (fd >= 0)
         return fd;
     if (errno == EACCES || errno == EPERM)
-        return host->fail(err, -EACCES, "netmap: no permission on " DEVICE ": run as root, or give this user read and write access to it");
-    return host->fail(err, -ENODEV, "netmap: no " DEVICE " (%s): build and load the netmap kernel module (docs/netmap.md), then `modprobe netmap`", strerror(errno));
+        return host->fail(err, -EACCES, "netmap: no permission on " DEVICE "; run as root, or give this user read and write access to it");
+    return host->fail(err, -ENODEV, "netmap: no " DEVICE " (%s); build the netmap kernel module (docs/netmap.md) and load it with `modprobe netmap`", strerror(errno));
 }
 
 static int control(const struct fp_host *host, int fd, const char *port, uint16_t type, void *body, char *err) {
@@ -352,7 +352,7 @@ static void publish(struct port *port) {
     for (unsigned i = 0; i < port->nrings; i++) {
         struct ring *ring = &port->rings[i];
         struct netmap_ring *nr = ring->nr;
-        if (ring->lent == FAULT(2, 0u, ring->lent)) /* 2: gives back what the core still reads */
+        if (ring->lent == FAULT(2, 0u, ring->lent))
             nr->head = ring->scan;
         nr->cur = FAULT(6, nr->tail, nr->head); /* 6: poll returns at once, for ever */
         if (FAULT(7, false, true))
@@ -378,6 +378,8 @@ static int synchronise(const struct fp_source *source, struct port *port, int wa
 static int netmap_recv(struct fp_source *source, unsigned queue, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err) {
     struct port *port = &source->ports[queue];
     unsigned count = scan_rings(port, packets, max);
+    if (FAULT(2, false, count > 0)) /* 2: gives back what the core still reads */
+        synchronise(source, port, 0, err);
     if (count > 0)
         return (int)count;
     if (port->finished)
