@@ -12,7 +12,7 @@
  *  - An illegal head makes NIOCRXSYNC succeed and leave bogus slots behind, but makes poll say POLLERR: so every slot is checked before it is believed.
  */
 #include "flowparity/backend.h"
-#include "netmap_abi.h"
+#include "flowparity/netmap_abi.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -15,7 +15,7 @@
  * Ports named X{N and X}N are the two ends of a pipe.
  */
 #define _GNU_SOURCE
-#include "netmap_abi.h"
+#include "flowparity/netmap_abi.h"
 
 #include <dlfcn.h>
 #include <errno.h>
