@@ -36,8 +36,12 @@ def _record(payload: bytes, start: int, end: int, domain: int, template: Templat
     for field in template.fields:
         element, length = field.element, field.length
         if length == VARIABLE and ipfix:
-            at, length = _prefix(payload, at, end, pen)
+            prefix, (at, length) = at, _prefix(payload, at, end, pen)
             if length < 0:
+                return None, end
+            if at + length > end:
+                counted = at + length - end == at - prefix
+                pen.problem(prefix, "IPFIX-ENC-16" if counted else "IPFIX-ENC-14", f"{element.name} of {length} octets overruns its Set by {at + length - end}")
                 return None, end
         if at + length > end:
             pen.problem(at, "IPFIX-SET-06" if ipfix else "V9-SET-07", f"{element.name} of {length} octets overruns its Set by {at + length - end}")
@@ -57,7 +61,7 @@ def _prefix(payload: bytes, at: int, end: int, pen: Pen) -> tuple[int, int]:
     """Where a variable-length value begins, and its length; -1 when the prefix itself overruns the Set."""
     need = 1 if at < end and payload[at] != 255 else 3
     if at + need > end:
-        pen.problem(at, "IPFIX-SET-06", "the length prefix of a variable-length value overruns its Set")
+        pen.problem(at, "IPFIX-ENC-14", "the length prefix of a variable-length value overruns its Set")
         return end, -1
     if need == 1:
         return at + 1, payload[at]

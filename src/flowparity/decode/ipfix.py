@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 
 from flowparity.decode.data import decode_records
-from flowparity.decode.elements import HIGHEST_ASSIGNED, NOT_REVERSIBLE, REVERSE, V9_ONLY, VARIABLE, element
+from flowparity.decode.elements import HIGHEST_ASSIGNED, NOT_REVERSIBLE, REVERSE, V9_ONLY, VARIABLE, Element, element
 from flowparity.decode.model import Field, Header, Message, Set, Template, TemplateEvent
 from flowparity.decode.state import Pen, Store
 
@@ -45,7 +45,7 @@ def decode(payload: bytes, message: Message, store: Store, *, reliable: bool) ->
 
 
 def _set(payload: bytes, at: int, end: int, set_id: int, message: Message, store: Store, pen: Pen, reliable: bool) -> Set:
-    domain = message.header.domain
+    domain, before = message.header.domain, len(message.problems)
     if set_id in (TEMPLATE_SET, OPTIONS_TEMPLATE_SET):
         kind = "template" if set_id == TEMPLATE_SET else "options_template"
         records, pad = _templates(payload, at + 4, end, set_id, message, store, pen, reliable)
@@ -60,7 +60,7 @@ def _set(payload: bytes, at: int, end: int, set_id: int, message: Message, store
         found, pad = decode_records(payload, at + 4, end, domain, template, pen, ipfix=True)
         message.records.extend(found)
         records, kind = len(found), "options_data" if template.options else "data"
-    if end - at == 4 or not records:
+    if not records and len(message.problems) == before:
         pen.problem(at, "IPFIX-SET-04", f"Set {set_id} holds no record")
     padding = payload[pad:end]
     if any(padding):
@@ -129,10 +129,17 @@ def _field(pen: Pen, at: int, number: int, length: int, enterprise: int, bit: bo
         if known.known and known.size is not None:
             pen.problem(at + 2, "IPFIX-TPL-06", f"{known.name} has a fixed size but Field Length 65535")
     elif not known.permits(length):
-        shorter = known.size is not None and length < known.size
-        rule = "IPFIX-ENC-11" if shorter and known.type in _STRUCTURED else "IPFIX-ENC-13" if shorter and known.type == "f64" else "IPFIX-TPL-06"
-        pen.problem(at + 2, rule, f"{known.name} has Field Length {length}; its type has {known.size}")
+        pen.problem(at + 2, _size_rule(known, length), f"{known.name} has Field Length {length}; its type has {known.size}")
     return Field(known, length)
+
+
+def _size_rule(known: Element, length: int) -> str:
+    shorter = known.size is not None and length < known.size
+    if known.type in ("f32", "f64"):
+        return "IPFIX-ENC-13" if shorter and known.type == "f64" else "IPFIX-ENC-03"
+    if known.type in _STRUCTURED and shorter:
+        return "IPFIX-ENC-11"
+    return "IPFIX-ENC-02" if known.type in ("ipv4", "ipv6", "mac") else "IPFIX-TPL-06"
 
 
 def _define(message: Message, store: Store, pen: Pen, at: int, template: Template, set_id: int) -> None:
