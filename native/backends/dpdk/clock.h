@@ -16,7 +16,7 @@ enum unit { UNIT_NONE, UNIT_NS, UNIT_US, UNIT_TICKS };
 #define CLOCK_PERIOD 1000000000 /* between calibrations, ns */
 #define CLOCK_TRIES  8          /* readings, of which the one with the narrowest bracket counts */
 
-static int64_t clock_now(clockid_t id)
+static inline int64_t clock_now(clockid_t id)
 {
     struct timespec t;
 
