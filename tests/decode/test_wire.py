@@ -7,6 +7,13 @@ import struct
 from collections.abc import Callable
 
 import pytest
+
+from flowparity import catalogue
+from flowparity.collector import Datagram
+from flowparity.errors import UsageError
+from flowparity.wire import Context, check_stream
+from flowparity.wire.checker import BY_DECODER, PERMISSIONS, UNDECIDABLE
+from flowparity.wire.model import RULES
 from tests.decode.build import (
     EXPORT,
     IPFIX_T,
@@ -26,13 +33,6 @@ from tests.decode.build import (
     v9_options,
     withdrawal,
 )
-
-from flowparity import catalogue
-from flowparity.collector import Datagram
-from flowparity.errors import UsageError
-from flowparity.wire import Context, check_stream
-from flowparity.wire.checker import BY_DECODER, PERMISSIONS, UNDECIDABLE
-from flowparity.wire.model import RULES
 
 LIVE = Context(clock_tolerance_ns=50_000_000)
 TCP = Context(transport="tcp")

@@ -7,11 +7,12 @@ import csv
 import ipaddress
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -55,31 +56,33 @@ def errors_console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Shows that something takes time, on a terminal only."""
+    shown = errors_console()
+    if not shown.is_terminal:
+        yield
+        return
+    with shown.status(what):
+        yield
+
+
 def print_json(value: Any) -> None:
     """A JSON document for programs."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def record_printer(style: Format) -> Callable[[FlowRecord], None]:
-    """A function that prints one record; what comes before the first one is printed now."""
+def record_printer(style: Format, file: TextIO | None = None) -> Callable[[FlowRecord], None]:
+    """A function that prints one record (None: on the standard output); what comes before the first one is printed now."""
+    write = (file or sys.stdout).write
     if style is Format.JSONL:
-        return lambda record: _line(json.dumps(record.elements(), ensure_ascii=False))
+        return lambda record: _discard(write(json.dumps(record.elements(), ensure_ascii=False) + "\n"))
     if style is Format.CSV:
-        writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", lineterminator="\n")
+        writer = csv.DictWriter(file or sys.stdout, CSV_COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        return lambda record: _row(writer, record)
-    _line(TABLE_HEAD)
-    return lambda record: _line(flow_row(record))
-
-
-def print_records(records: Iterable[FlowRecord], style: Format) -> int:
-    """Prints records as they come; returns how many."""
-    show = record_printer(style)
-    count = 0
-    for record in records:
-        show(record)
-        count += 1
-    return count
+        return lambda record: _discard(writer.writerow(record.elements()))
+    write(TABLE_HEAD + "\n")
+    return lambda record: _discard(write(flow_row(record) + "\n"))
 
 
 def flow_row(flow: Any) -> str:
@@ -159,9 +162,5 @@ def _stream_title(name: str) -> str:
     return {"5": "v5", "9": "v9", "ipfix": "IPFIX"}.get(name, name)
 
 
-def _line(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _row(writer: csv.DictWriter[str], record: FlowRecord) -> None:
-    writer.writerow(record.elements())
+def _discard(_: object) -> None:
+    pass
