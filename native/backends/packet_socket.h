@@ -14,19 +14,12 @@
 #include <linux/net_tstamp.h>
 #include <linux/sockios.h>
 #include <linux/virtio_net.h>
-#include <net/if.h>
 #include <pcap/pcap.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "flowparity/backend.h"
+#include "linux_interface.h"
 
 #define PS_MAX_TAGS 8 /* S-VER-4 */
 #define PS_MAX_LABELS 16
@@ -34,8 +27,7 @@
 /* What the options common to both backends say. */
 struct ps_common {
     const char *name; /* the backend's, for messages */
-    const char *interface;
-    int ifindex;
+    struct li_interface interface;
     int fanout; /* PACKET_FANOUT_*, or PS_FANOUT_FLOW */
     bool hardware_time;
     bool promiscuous;
@@ -44,14 +36,6 @@ struct ps_common {
 
 #define PS_FANOUT_FLOW (-1)
 #define PS_GSO_UDP_L4 5 /* VIRTIO_NET_HDR_GSO_UDP_L4, newer than Debian 12's headers */
-
-static inline int64_t ps_now(clockid_t clock)
-{
-    struct timespec t;
-
-    clock_gettime(clock, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 /* Whether packet sockets can be made here. */
 static inline int ps_probe(const struct fp_host *host, const char *name, char *err)
@@ -64,47 +48,6 @@ static inline int ps_probe(const struct fp_host *host, const char *name, char *e
         return host->fail(err, -errno, "backend %s: packet sockets do not work here: %s", name, strerror(errno));
     close(fd);
     return 0;
-}
-
-/* The interface must exist, be up and speak Ethernet. */
-static inline int ps_interface(const struct fp_host *host, struct ps_common *c, char *err)
-{
-    struct ifreq ifr = {0};
-    int fd, rc = 0;
-
-    if (!*c->interface || strlen(c->interface) >= sizeof ifr.ifr_name)
-        return host->fail(err, -ENODEV, "interface '%s': no such interface; 'ip link' lists them", c->interface);
-    strcpy(ifr.ifr_name, c->interface);
-    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return host->fail(err, -errno, "backend %s: no socket: %s", c->name, strerror(errno));
-    c->ifindex = (int)if_nametoindex(c->interface);
-    if (!c->ifindex) {
-        rc = host->fail(err, -ENODEV, "interface %s: no such interface; 'ip link' lists them", c->interface);
-        goto out_fd;
-    }
-    if (ioctl(fd, SIOCGIFHWADDR, &ifr) == 0 && ifr.ifr_hwaddr.sa_family != 1 /* ARPHRD_ETHER */ && ifr.ifr_hwaddr.sa_family != 772 /* ARPHRD_LOOPBACK */) {
-        rc = host->fail(err, -EPROTONOSUPPORT, "interface %s: not Ethernet (hardware type %u); choose another", c->interface, ifr.ifr_hwaddr.sa_family);
-        goto out_fd;
-    }
-    if (ioctl(fd, SIOCGIFFLAGS, &ifr) == 0 && !(ifr.ifr_flags & IFF_UP))
-        rc = host->fail(err, -ENETDOWN, "interface %s: it is down; 'ip link set %s up'", c->interface, c->interface);
-out_fd:
-    close(fd);
-    return rc;
-}
-
-/* After an error on a socket: 0 when the interface is still there (it may come up again), else -ENODEV. */
-static inline int ps_still_there(const struct fp_host *host, const struct ps_common *c, int fd, char *err)
-{
-    struct ifreq ifr = {.ifr_ifindex = c->ifindex};
-    int pending = 0;
-    socklen_t len = sizeof pending;
-
-    getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &len);
-    if (ioctl(fd, SIOCGIFNAME, &ifr) == 0)
-        return 0;
-    return host->fail(err, -ENODEV, "interface %s: it was removed", c->interface);
 }
 
 static inline int ps_fanout_mode(const char *text)
@@ -121,18 +64,6 @@ static inline int ps_fanout_mode(const char *text)
         if (!strcmp(modes[i].name, text))
             return modes[i].mode;
     return -2;
-}
-
-/* An unsigned number within [low, high]; anything else is -EINVAL. */
-static inline int ps_number(const struct fp_host *host, const char *backend, const struct fp_option *o, unsigned long low, unsigned long high, unsigned long *out, char *err)
-{
-    char *end;
-
-    errno = 0;
-    *out = strtoul(o->value, &end, 10);
-    if (errno || end == o->value || *end || o->value[0] == '-' || *out < low || *out > high)
-        return host->fail(err, -EINVAL, "backend %s: option %s=%s is not a number from %lu to %lu", backend, o->key, o->value, low, high);
-    return 0;
 }
 
 /* Takes an option that both backends have. 1 = taken, 0 = not one of them, or -errno. */
@@ -276,7 +207,7 @@ static inline int ps_fanout(const struct fp_host *host, const struct ps_common *
     socklen_t len = sizeof arg;
 
     if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &arg, sizeof arg))
-        return host->fail(err, -errno, "backend %s: the kernel refuses to share %s among workers: %s", c->name, c->interface, strerror(errno));
+        return host->fail(err, -errno, "backend %s: the kernel refuses to share %s among workers: %s", c->name, c->interface.name, strerror(errno));
     if (*group)
         return 0;
     if (getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &arg, &len))
@@ -300,9 +231,9 @@ static inline int ps_filter(const struct fp_host *host, const struct ps_common *
 
     if (!expression)
         return 0;
-    live = pcap_open_live(c->interface, 262144, 0, 1, reason);
+    live = pcap_open_live(c->interface.name, 262144, 0, 1, reason);
     if (!live)
-        return host->fail(err, -EIO, "filter '%s': libpcap cannot look at %s: %s", expression, c->interface, reason);
+        return host->fail(err, -EIO, "filter '%s': libpcap cannot look at %s: %s", expression, c->interface.name, reason);
     if (pcap_compile(live, out, expression, 1, PCAP_NETMASK_UNKNOWN))
         rc = host->fail(err, -EINVAL, "filter '%s': %s", expression, pcap_geterr(live));
     pcap_close(live);
@@ -348,14 +279,14 @@ static inline int ps_hardware_time(const struct fp_host *host, const struct ps_c
     struct hwtstamp_config wanted = {.rx_filter = HWTSTAMP_FILTER_ALL};
     struct ifreq ifr = {0};
 
-    strcpy(ifr.ifr_name, c->interface);
+    strcpy(ifr.ifr_name, c->interface.name);
     ifr.ifr_data = (char *)before;
     if (ioctl(fd, SIOCGHWTSTAMP, &ifr))
         *before = (struct hwtstamp_config){0};
     wanted.tx_type = before->tx_type;
     ifr.ifr_data = (char *)&wanted;
     if (ioctl(fd, SIOCSHWTSTAMP, &ifr))
-        return host->fail(err, -EOPNOTSUPP, "interface %s: its driver takes no hardware timestamps (%s); use time=kernel", c->interface, strerror(errno));
+        return host->fail(err, -EOPNOTSUPP, "interface %s: its driver takes no hardware timestamps (%s); use time=kernel", c->interface.name, strerror(errno));
     return 0;
 }
 
@@ -363,7 +294,7 @@ static inline void ps_restore_time(const struct ps_common *c, int fd, struct hwt
 {
     struct ifreq ifr = {0};
 
-    strcpy(ifr.ifr_name, c->interface);
+    strcpy(ifr.ifr_name, c->interface.name);
     ifr.ifr_data = (char *)before;
     (void)ioctl(fd, SIOCSHWTSTAMP, &ifr);
 }
@@ -385,13 +316,13 @@ static inline int ps_prepare(const struct fp_host *host, const struct ps_common 
 /* Binds; frames arrive from here on. */
 static inline int ps_bind_to(const struct fp_host *host, const struct ps_common *c, int fd, char *err)
 {
-    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = c->ifindex};
-    struct packet_mreq promiscuous = {.mr_ifindex = c->ifindex, .mr_type = PACKET_MR_PROMISC};
+    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = c->interface.index};
+    struct packet_mreq promiscuous = {.mr_ifindex = c->interface.index, .mr_type = PACKET_MR_PROMISC};
 
     if (bind(fd, (struct sockaddr *)&to, sizeof to))
-        return host->fail(err, -errno, "interface %s: cannot be listened to: %s", c->interface, strerror(errno));
+        return host->fail(err, -errno, "interface %s: cannot be listened to: %s", c->interface.name, strerror(errno));
     if (c->promiscuous && setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous, sizeof promiscuous))
-        return host->fail(err, -errno, "interface %s: cannot be made promiscuous: %s", c->interface, strerror(errno));
+        return host->fail(err, -errno, "interface %s: cannot be made promiscuous: %s", c->interface.name, strerror(errno));
     return 0;
 }
 

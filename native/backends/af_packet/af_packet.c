@@ -70,9 +70,9 @@ static int read_options(struct fp_source *s, const struct fp_open_args *args, ch
         if (rc > 0)
             continue;
         if (rc == 0 && !strcmp(o->key, "blocks"))
-            rc = ps_number(s->host, "af_packet", o, 2, 4096, &s->blocks, err);
+            rc = li_number(s->host, "af_packet", o, 2, 4096, &s->blocks, err);
         else if (rc == 0 && !strcmp(o->key, "tov"))
-            rc = ps_number(s->host, "af_packet", o, 1, 1000, &s->tov, err);
+            rc = li_number(s->host, "af_packet", o, 1, 1000, &s->tov, err);
         else if (rc == 0)
             rc = s->host->fail(err, -EINVAL, "backend af_packet: unknown option '%s'; it has fanout, time, blocks, tov", o->key);
         if (rc)
@@ -156,7 +156,7 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
     s->tov = TOV_MS;
     s->queues = args->queues;
     s->common = (struct ps_common){.name = "af_packet",
-                                   .interface = args->input,
+                                   .interface.name = args->input,
                                    .fanout = PS_FANOUT_FLOW,
                                    .promiscuous = args->flags & FP_OPEN_PROMISCUOUS,
                                    .snaplen = args->snaplen};
@@ -168,7 +168,7 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
     if (!rc)
         rc = ps_probe(host, "af_packet", err);
     if (!rc)
-        rc = ps_interface(host, &s->common, err);
+        rc = li_open(host, &s->common.interface, err);
     if (!rc)
         rc = ps_filter(host, &s->common, args->filter, &filter, err);
     for (unsigned i = 0; i < s->queues && !rc; i++)
@@ -259,7 +259,7 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
     while (!q->left) {
         int64_t end = atomic_load(&s->end);
         /* The clocks are read first: a frame stamped before that is in the ring by now, or within the visibility bound. */
-        int64_t now = ps_now(CLOCK_REALTIME), ticks = ps_now(CLOCK_MONOTONIC);
+        int64_t now = li_now(CLOCK_REALTIME), ticks = li_now(CLOCK_MONOTONIC);
         if (next_block(s, q))
             break;
         if (end && ticks >= end)
@@ -271,7 +271,7 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
         struct pollfd p = {.fd = q->fd, .events = POLLIN | POLLERR};
         int rc = poll(&p, 1, wait_ms);
         if (rc > 0 && p.revents & (POLLERR | POLLHUP)) {
-            rc = ps_still_there(s->host, &s->common, q->fd, err);
+            rc = li_still_there(s->host, &s->common.interface, q->fd, err);
             if (rc)
                 return rc;
         }
@@ -310,7 +310,7 @@ static int stop(struct fp_source *s, char *err)
             return s->host->fail(err, rc, "backend af_packet: the kernel does not stop: %s", strerror(-rc));
     }
     /* The open block retires within two periods of its timer; only then is all of it visible. */
-    atomic_store(&s->end, ps_now(CLOCK_MONOTONIC) + (int64_t)(3 * s->tov + 20) * 1000000);
+    atomic_store(&s->end, li_now(CLOCK_MONOTONIC) + (int64_t)(3 * s->tov + 20) * 1000000);
     return 0;
 }
 
@@ -375,9 +375,11 @@ static const struct fp_backend_ops receive_ops = {
 
 /* The sender. Options: time=own|none (own: SO_TXTIME carries each packet's time), encapsulate=0|1, bypass=0|1 (past the queueing discipline).
  *
- * With encapsulate, 14 octets go before each frame: its time (u64), its ordinal (u32), the EtherType 0x88B5 for local experiments. The XDP program of backend af_xdp takes them off and keeps the
- * time as metadata, so that every frame, of whatever length, arrives there as it was. */
+ * With encapsulate, 34 octets go before each frame: its time (u64) and its ordinal (u32) in the place of the MAC addresses, then the header of an IPv4 packet of protocol 253 (RFC 3692) from the
+ * frame's flow hash, by which veth chooses the queue, to "FPts". The XDP program of backend af_xdp takes them off and keeps time and ordinal as metadata, so that every frame arrives there
+ * as it was. */
 #define SEND_BATCH 64
+#define ENCAPSULATION 34
 #define SPIN_NS 60000 /* a sleep may end this late; the rest of a wait is spun */
 #define FULL_NS 2000000000 /* a receiver that is full for so long is given up */
 #define NS_PER_S 1000000000
@@ -449,12 +451,12 @@ static void send_close(struct fp_injector *t)
 
 static int open_sender(struct fp_injector *t, int *fd, char *err)
 {
-    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = t->common.ifindex};
+    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = t->common.interface.index};
     int one = 1, buffer = 4 << 20;
 
     *fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (*fd < 0 || bind(*fd, (struct sockaddr *)&to, sizeof to))
-        return t->host->fail(err, -errno, "interface %s: cannot be sent to: %s", t->common.interface, strerror(errno));
+        return t->host->fail(err, -errno, "interface %s: cannot be sent to: %s", t->common.interface.name, strerror(errno));
     (void)setsockopt(*fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
     if (t->bypass && setsockopt(*fd, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one))
         return t->host->fail(err, -errno, "injector af_packet: the kernel does not bypass the queueing discipline: %s", strerror(errno));
@@ -474,14 +476,14 @@ static int send_open(const struct fp_host *host, const struct fp_open_args *args
     t->host = host;
     t->own_time = true;
     t->queues = args->queues;
-    t->common = (struct ps_common){.name = "af_packet", .interface = args->input};
+    t->common = (struct ps_common){.name = "af_packet", .interface.name = args->input};
     for (unsigned i = 0; i < t->queues; i++)
         t->fd[i] = -1;
     rc = send_options(t, args, err);
     if (!rc)
         rc = ps_probe(host, "af_packet", err);
     if (!rc)
-        rc = ps_interface(host, &t->common, err);
+        rc = li_open(host, &t->common.interface, err);
     for (unsigned i = 0; i < t->queues && !rc; i++)
         rc = open_sender(t, &t->fd[i], err);
     if (!rc) {
@@ -493,7 +495,7 @@ static int send_open(const struct fp_host *host, const struct fp_open_args *args
         send_close(t);
         return rc;
     }
-    *caps = send_caps(t->queues, t->own_time || t->encapsulate, (uint32_t)ifr.ifr_mtu + (t->encapsulate ? 0 : ETH_HLEN));
+    *caps = send_caps(t->queues, t->own_time || t->encapsulate, (uint32_t)ifr.ifr_mtu + ETH_HLEN - (t->encapsulate ? ENCAPSULATION : 0));
     *out = t;
     return 0;
 }
@@ -501,19 +503,20 @@ static int send_open(const struct fp_host *host, const struct fp_open_args *args
 /* One prepared message; the control part holds the packet's own time. */
 struct message {
     struct iovec part[18];
-    uint8_t outer[14];
+    uint8_t outer[ENCAPSULATION];
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(uint64_t))];
 };
 
-static void encapsulate(const struct fp_packet *p, uint8_t *out)
+static void encapsulate(const struct fp_injector *t, const struct fp_packet *p, uint8_t *out)
 {
+    static const uint8_t header[ENCAPSULATION] = {[12] = 0x08, [14] = 0x45, [17] = 20, [22] = 64, [23] = 253, [30] = 'F', [31] = 'P', [32] = 't', [33] = 's'};
     uint64_t ts = htobe64((uint64_t)p->ts_ns);
-    uint32_t seq = htonl((uint32_t)p->seq);
-    uint16_t type = htons(0x88B5);
+    uint32_t seq = htonl((uint32_t)p->seq), flow = htonl(t->host->flow_hash(p));
 
+    memcpy(out, header, sizeof header);
     memcpy(out, &ts, 8);
     memcpy(out + 8, &seq, 4);
-    memcpy(out + 12, &type, 2);
+    memcpy(out + 26, &flow, 4);
 }
 
 /* Fills `h` from `p`; -EMSGSIZE if the frame is in too many pieces, -ERANGE if its time cannot be carried. */
@@ -526,7 +529,7 @@ static int prepare(const struct fp_injector *t, const struct fp_packet *p, struc
     if ((t->own_time || t->encapsulate) && p->ts_ns <= 0)
         return -ERANGE; /* the kernel takes 0 as "no time" */
     if (t->encapsulate) {
-        encapsulate(p, m->outer);
+        encapsulate(t, p, m->outer);
         m->part[n++] = (struct iovec){m->outer, sizeof m->outer};
     }
     for (const struct fp_segment *s = &first; s; s = s->next) {
@@ -547,14 +550,14 @@ static int prepare(const struct fp_injector *t, const struct fp_packet *p, struc
 
 static void wait_until(int64_t due)
 {
-    int64_t now = ps_now(CLOCK_MONOTONIC);
+    int64_t now = li_now(CLOCK_MONOTONIC);
 
     if (due - now > SPIN_NS) {
         struct timespec t = {.tv_sec = (due - SPIN_NS) / NS_PER_S, .tv_nsec = (due - SPIN_NS) % NS_PER_S};
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
             ;
     }
-    while (ps_now(CLOCK_MONOTONIC) < due)
+    while (li_now(CLOCK_MONOTONIC) < due)
         ;
 }
 
@@ -571,11 +574,11 @@ static int send_batch(struct fp_injector *t, int fd, struct mmsghdr *batch, unsi
         if (errno == EINTR)
             continue;
         if (errno != ENOBUFS && errno != EAGAIN)
-            return t->host->fail(err, -errno, "interface %s: a frame cannot be sent: %s", t->common.interface, strerror(errno));
+            return t->host->fail(err, -errno, "interface %s: a frame cannot be sent: %s", t->common.interface.name, strerror(errno));
         if (!give_up)
-            give_up = ps_now(CLOCK_MONOTONIC) + FULL_NS;
-        else if (ps_now(CLOCK_MONOTONIC) > give_up)
-            return t->host->fail(err, -ENOBUFS, "interface %s: full for two seconds", t->common.interface);
+            give_up = li_now(CLOCK_MONOTONIC) + FULL_NS;
+        else if (li_now(CLOCK_MONOTONIC) > give_up)
+            return t->host->fail(err, -ENOBUFS, "interface %s: full for two seconds", t->common.interface.name);
         nanosleep(&moment, NULL);
     }
 }
@@ -587,7 +590,7 @@ static int send_burst(struct fp_injector *t, unsigned queue, const struct fp_pac
     unsigned done = 0;
 
     while (done < count) {
-        int64_t now = due_ns ? (wait_until(due_ns[done]), ps_now(CLOCK_MONOTONIC)) : 0;
+        int64_t now = due_ns ? (wait_until(due_ns[done]), li_now(CLOCK_MONOTONIC)) : 0;
         unsigned n = 0;
         int rc = 0;
         while (n < SEND_BATCH && done + n < count && (!due_ns || due_ns[done + n] <= now)) {

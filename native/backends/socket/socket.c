@@ -159,7 +159,7 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
     s->host = host;
     s->queues = args->queues;
     s->common = (struct ps_common){.name = "socket",
-                                   .interface = args->input,
+                                   .interface.name = args->input,
                                    .fanout = PS_FANOUT_FLOW,
                                    .promiscuous = args->flags & FP_OPEN_PROMISCUOUS,
                                    .snaplen = args->snaplen};
@@ -173,7 +173,7 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
     if (!rc)
         rc = ps_probe(host, "socket", err);
     if (!rc)
-        rc = ps_interface(host, &s->common, err);
+        rc = li_open(host, &s->common.interface, err);
     if (!rc)
         rc = ps_filter(host, &s->common, args->filter, &filter, err);
     for (unsigned i = 0; i < s->queues && !rc; i++)
@@ -290,7 +290,7 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
     *now_ns = FP_NS_NONE;
     for (;;) {
         bool stopped = atomic_load(&s->stopped);
-        int64_t now = ps_now(CLOCK_REALTIME); /* read first: what was stamped before is in the socket by now, or within the visibility bound */
+        int64_t now = li_now(CLOCK_REALTIME); /* read first: what was stamped before is in the socket by now, or within the visibility bound */
         int n = take(s, q, max < s->batch ? max : s->batch), rc;
         if (n > 0) {
             for (int i = 0; i < n; i++)
@@ -299,8 +299,8 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
             return n;
         }
         if (n < 0 && n != -ENETDOWN)
-            return s->host->fail(err, n, "interface %s: cannot be read: %s", s->common.interface, strerror(-n));
-        if (n == -ENETDOWN && (rc = ps_still_there(s->host, &s->common, q->fd, err)))
+            return s->host->fail(err, n, "interface %s: cannot be read: %s", s->common.interface.name, strerror(-n));
+        if (n == -ENETDOWN && (rc = li_still_there(s->host, &s->common.interface, q->fd, err)))
             return rc;
         if (stopped)
             return FP_END;
@@ -310,7 +310,7 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
         }
         struct pollfd p = {.fd = q->fd, .events = POLLIN};
         if (poll(&p, 1, wait_ms) > 0 && p.revents & (POLLERR | POLLHUP)) {
-            rc = ps_still_there(s->host, &s->common, q->fd, err);
+            rc = li_still_there(s->host, &s->common.interface, q->fd, err);
             if (rc)
                 return rc;
         }
