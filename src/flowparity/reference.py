@@ -35,6 +35,20 @@ class ClosedRecord(NamedTuple):
     closed_at_ns: int  # the worker's clock when it left; the only thing here that depends on sweeps
 
 
+class MeteringStatistics(NamedTuple):
+    """What became of a worker's frames so far. Times are nanoseconds, 0 = never."""
+
+    received: int
+    observed: int  # frames that sampling looked at
+    selected: int  # frames that sampling took
+    metered_packets: int
+    metered_octets: int
+    ignored_packets: int  # malformed or shed
+    ignored_octets: int  # of these frames on the wire
+    first_ignored_ns: int
+    last_ignored_ns: int
+
+
 class ReferenceExporter:
     """The Metering Process of one run.
 
@@ -121,10 +135,10 @@ class ReferenceExporter:
 
     def flush(self) -> list[ClosedRecord]:
         """The end of input (S-TIM-5): the clocks rise to the largest timestamp, a complete sweep runs, and what remains closes with reason 4."""
-        ends: list[int] = [worker.newest for worker in self._workers if worker.newest is not None]
+        ends = [worker.newest for worker in self._workers]
         if self.clock_kind == "wall":
-            ends += [worker.clock for worker in self._workers if worker.clock is not None]
-        self._final = max(ends) if ends else None
+            ends += [worker.clock for worker in self._workers]
+        self._final = max((each for each in ends if each is not None), default=None)
         out = []
         for worker in self._workers:
             if self._final is not None:
@@ -156,8 +170,23 @@ class ReferenceExporter:
         """Whether the worker has received any frame."""
         return self._workers[worker].received > 0
 
+    def metering(self, worker: int) -> MeteringStatistics:
+        """What the worker's options records say (S-EXP-7); cheap."""
+        each = self._workers[worker]
+        return MeteringStatistics(
+            each.received,
+            each.received - each.refused["filtered"],
+            each.received - each.refused["filtered"] - each.refused["sampled_out"],
+            each.metered_packets,
+            each.metered_octets,
+            each.refused["malformed"] + each.refused["shed"],
+            each.ignored_octets,
+            each.first_ignored_ns,
+            each.last_ignored_ns,
+        )
+
     def accounting(self, worker: int | None = None) -> Accounting:
-        """The verdicts of one worker or of all; `streams` is for those who export."""
+        """The verdicts of one worker or of all; `streams` is for those who export. Takes time in proportion to the resident records."""
         if worker is not None:
             return self._workers[worker].accounting()
         return add_accounts([each.accounting() for each in self._workers])
@@ -183,6 +212,7 @@ class _Worker:
         self.verdict: Refusal | None = None
         self.sampler = Sampler(profile.sampling, number) if profile.sampling else None
         self.received = self.metered = self.metered_packets = self.late = self.clock_steps = self.evicted = 0
+        self.metered_octets = self.ignored_octets = self.first_ignored_ns = self.last_ignored_ns = 0
         self.refused = {"filtered": 0, "sampled_out": 0, "non_ip": 0, "malformed": 0, "shed": 0}
 
     def receive(self, frame: Frame, t: int) -> None:
@@ -202,6 +232,10 @@ class _Worker:
             self.verdict = packet if isinstance(packet, Refusal) else self.meter(packet, t, frame.index)
         if self.verdict is not None:
             self.refused[self.verdict.verdict] += 1
+            if self.verdict.verdict in ("malformed", "shed"):
+                self.ignored_octets += max(frame.wirelen, len(frame.data))
+                self.first_ignored_ns = min(t, self.first_ignored_ns or t)
+                self.last_ignored_ns = max(t, self.last_ignored_ns)
         assert self.clock is not None
         if self.sweep_every is not None and (self.next_sweep is None or self.clock >= self.next_sweep):
             self.next_sweep = self.clock + self.sweep_every
@@ -240,6 +274,7 @@ class _Worker:
                 cache.add(Entry(key, packet, t, indices))
         self.metered += 1
         self.metered_packets += packet.packets
+        self.metered_octets += packet.octets
         return None
 
     def key_of(self, packet: Packet) -> Key:
