@@ -52,17 +52,6 @@ struct fp_registry_line fp_registry_line(unsigned index)
     return (struct fp_registry_line){.name = r->name, .debian = r->debian, .summary = r->summary, .built = r->state != FP_NOT_BUILT};
 }
 
-static void no_release(struct fp_source *source, unsigned queue, struct fp_packet *packets, unsigned count)
-{
-    (void)source, (void)queue, (void)packets, (void)count;
-}
-
-static int no_stop(struct fp_source *source, char *err)
-{
-    (void)source, (void)err;
-    return 0;
-}
-
 static int no_stats(struct fp_source *source, struct fp_stats *stats)
 {
     (void)source;
@@ -94,7 +83,7 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Copies what the plug-in was compiled with; members that it does not know stay NULL and get their default. */
+/* Copies what the plug-in was compiled with; members that it does not know stay NULL and get their default. `release` and `stop` stay NULL: their callers need to know. */
 static int adopt(const char *name, const struct fp_plugin *plugin, struct fp_loaded *out, char *err)
 {
     if (plugin->abi != FP_ABI)
@@ -107,10 +96,6 @@ static int adopt(const char *name, const struct fp_plugin *plugin, struct fp_loa
         memcpy(&out->backend, ops, smaller(ops->size, sizeof out->backend));
         if (!out->backend.name || strcmp(out->backend.name, name) || !out->backend.probe || !out->backend.open || !out->backend.recv || !out->backend.close)
             return fp_host.fail(err, -ELIBBAD, "backend %s: an op that every backend has is missing, or it calls itself otherwise", name);
-        if (!out->backend.release)
-            out->backend.release = no_release;
-        if (!out->backend.stop)
-            out->backend.stop = no_stop;
         if (!out->backend.stats)
             out->backend.stats = no_stats;
         if (!out->backend.xstats)

@@ -1,9 +1,56 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * From a frame to a flow key and what the packet adds to its record (semantics: Links, Length, Protocol and ports, Super-packets). No state between frames.
+ */
 #ifndef FP_PARSE_H
 #define FP_PARSE_H
 
 #include "flowparity/core.h"
 
+/* What the parser makes of a frame. The first two are verdicts (S-VER-4, S-VER-5). */
+enum fp_kind { FP_NON_IP, FP_MALFORMED, FP_IPV4, FP_IPV6 };
+
+/* `word` of a flow and of a table entry: bits of what is small. */
+#define FP_WORD_PROTOCOL 0 /* 8 bits */
+#define FP_WORD_TOS 8      /* 8 */
+#define FP_WORD_VLAN 16    /* 12 */
+#define FP_WORD_INNER 28   /* 12 */
+#define FP_WORD_TTL 40     /* 8 */
+#define FP_WORD_FLAGS 48   /* 12, tcpControlBits */
+#define FP_WORD_USED 63    /* 1: an entry holds a record; key, so that an empty entry equals no flow */
+
+/* One packet's flow. Of the key: addresses, `ports` and `word` under the parser's masks. */
+struct fp_flow {
+    uint64_t source[2], destination[2]; /* as in the packet; IPv4: source[0] holds both addresses, the rest is undefined */
+    uint64_t ports;                     /* source port, destination port << 16, input interface << 32 */
+    uint64_t word;
+    uint64_t octets;
+    int64_t ts;
+    uint64_t hash;
+    void *hint; /* the entry that this packet will probably find */
+    uint32_t packets;
+    uint32_t label;
+    uint8_t kind; /* enum fp_kind */
+};
+
+struct fp_parser {
+    uint64_t secret[4];
+    uint64_t ports_mask, word_mask; /* which bits are key */
+    uint32_t interface;
+    uint8_t tos_mask;
+    bool interface_source;
+    uint8_t *scratch; /* for frames in several segments */
+    size_t scratch_size;
+};
+
+/* Takes key and masks from the profile; the hash secret from `seed`. */
+void fp_parser_init(struct fp_parser *, const struct fp_profile *, uint64_t seed);
+void fp_parser_free(struct fp_parser *);
+
+/* Fills everything of `flow` but `ts` and `hint`. The hash is only there for FP_IPV4 and FP_IPV6. */
+void fp_parse(struct fp_parser *, const struct fp_packet *, struct fp_flow *flow);
+
+/* fp_host.flow_hash. */
 uint32_t fp_flow_hash(const struct fp_packet *);
 
 #endif

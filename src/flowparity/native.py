@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from flowparity import _core
+from flowparity.accounting import Accounting, StreamAccount
+from flowparity.errors import FlowparityError, InputError, SystemFault, UnavailableError, UsageError
+from flowparity.frame import Frame
 from flowparity.harness.interfaces import Tier
+from flowparity.profile import Profile
 
 lib: Any = _core.lib
 ffi: Any = _core.ffi
@@ -139,3 +145,340 @@ def injectors() -> list[InjectorInfo]:
         elif code != -errno.EOPNOTSUPP:
             out.append(InjectorInfo(name, summary, False, reason, remedy))
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """One run of the native exporter. `collectors` holds (format, numeric address, port), formats "5", "9" and "ipfix"; times are nanoseconds."""
+
+    backend: str
+    input: str
+    profile: Profile = field(default_factory=Profile)
+    collectors: tuple[tuple[str, str, int], ...] = ()
+    workers: int = 1
+    clock: str = "packet"  # packet, wall (S-TIM-4)
+    trailer: bool = False  # frames carry the replay trailer (docs/trailer.md)
+    options: Mapping[str, str] = field(default_factory=dict)  # of the backend
+    filter: str | None = None
+    mtu: int = 1500  # of the export path, IP and UDP headers included
+    ipfix_ns: bool = False
+    log_assignment: bool = False
+    seed: int | None = None  # of the table's hash; None = fixed under the packet clock, random under the wall clock
+    batch: int = 32
+    block: bool | None = None  # wait for room in the socket; None = under the packet clock only
+    pace: int = 0  # datagrams per second and stream at most; 0 = unlimited
+    sweep_budget: int = 0  # table regions swept per batch; 0 = as the clock asks (S-END-6)
+    huge_pages: bool = True
+    snaplen: int = 0
+    promiscuous: bool = False
+    busy_poll: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run, finished or under way, says of itself. `error` is what ended the source early; everything before it was exported."""
+
+    accounting: Accounting
+    workers: tuple[Accounting, ...]
+    assignment: tuple[tuple[int, ...], ...] | None
+    final_clock_ns: int | None
+    warnings: tuple[str, ...]
+    cpu_seconds: float
+    counters: dict[str, int]
+    error: FlowparityError | None = None
+
+
+_FORMATS = {"5": 5, "9": 9, "ipfix": 10}
+_UNAVAILABLE = {errno.ENOPKG, errno.ELIBACC, errno.ELIBBAD, errno.ENOSYS, errno.EPERM, errno.ENODEV, errno.EOPNOTSUPP}
+_INPUT = {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.EBADMSG, errno.EPROTONOSUPPORT, errno.ENXIO}
+_FIXED_SEED = 0x5EED
+
+
+def _raise(code: int, message: str) -> NoReturn:
+    raise _error(code, message)
+
+
+def _error(code: int, message: str) -> FlowparityError:
+    """The error of a -errno of the core: whose fault it is decides the class (see errors.py)."""
+    number = -code
+    if number in (errno.EINVAL, errno.E2BIG, errno.ENOTSUP):
+        return UsageError(message)
+    if number in _INPUT:
+        return InputError(message)
+    if number in _UNAVAILABLE:
+        return UnavailableError(message)
+    return SystemFault(message)
+
+
+def _fill_profile(p: Any, profile: Profile) -> None:
+    p.key_classic = profile.keys_tos_and_interface
+    p.key_vlan = profile.keys_vlan
+    p.interface_source = profile.input_interface is None
+    p.input_interface = profile.input_interface or 0
+    p.refuse = profile.on_full == "refuse"
+    p.tos_mask = profile.tos_mask
+    p.counter_bits = profile.counter_bits
+    sampling = profile.sampling
+    p.sampling = lib.FP_SAMPLE_ALL
+    p.sampling_interval = 1
+    if sampling is not None:
+        p.sampling = lib.FP_SAMPLE_SYSTEMATIC if sampling.mode == "systematic" else lib.FP_SAMPLE_RANDOM
+        p.sampling_interval = sampling.interval
+        p.sampling_seed = sampling.seed
+    p.cache_size = profile.cache_size
+    p.template_packets = profile.template_packets
+    p.template_seconds = profile.template_seconds
+    p.idle_timeout = profile.idle_timeout
+    p.active_timeout = profile.active_timeout
+    p.tcp_end = -1 if profile.tcp_end is None else profile.tcp_end
+    p.reorder = profile.reorder
+    p.max_clock_step = profile.max_clock_step
+    p.boot = -1 if profile.boot is None else profile.boot
+
+
+def _account(a: Any, streams: Mapping[str, StreamAccount], dropped: int | None) -> Accounting:
+    return Accounting(
+        received=a.received,
+        filtered=a.filtered,
+        sampled_out=a.sampled_out,
+        non_ip=a.non_ip,
+        malformed=a.malformed,
+        shed=a.shed,
+        metered=a.metered,
+        metered_packets=a.metered_packets,
+        late=a.late,
+        clock_steps=a.clock_steps,
+        evicted=a.evicted,
+        resident_packets=a.resident_packets,
+        dropped=dropped,
+        streams=streams,
+    )
+
+
+_STREAM_FIELDS = tuple(f.name for f in fields(StreamAccount))
+_SUMMED = tuple(f.name for f in fields(Accounting) if f.name not in ("dropped", "streams"))
+
+
+def _sum(workers: Sequence[Accounting], dropped: int | None) -> Accounting:
+    names = workers[0].streams if workers else {}
+    streams = {name: StreamAccount(**{f: sum(getattr(w.streams[name], f) for w in workers) for f in _STREAM_FIELDS}) for name in names}
+    return Accounting(**{f: sum(getattr(w, f) for w in workers) for f in _SUMMED}, dropped=dropped, streams=streams)
+
+
+def _stream_names(collectors: Sequence[tuple[str, str | None, int]]) -> list[str]:
+    """A stream is called by its format; a second one of that format also by its collector."""
+    names: list[str] = []
+    for version, host, port in collectors:
+        names.append(version if version not in names else f"{version}@{host}:{port}")
+    return names
+
+
+class Exporter:
+    """The native exporter over one source. Opens it at once; use as a context manager.
+
+    Raises UsageError, InputError, UnavailableError or SystemFault with the backend's one line.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        config.profile.check_formats(tuple(version for version, _, _ in config.collectors))
+        if config.clock not in ("packet", "wall"):
+            raise UsageError(f"clock: {config.clock!r} is neither packet nor wall")
+        self._config = config
+        self._open(config.input, list(config.collectors))
+
+    @classmethod
+    def _over_memory(cls, config: RunConfig, memory: Any, formats: Sequence[str]) -> Exporter:
+        config.profile.check_formats(tuple(formats))
+        self = cls.__new__(cls)
+        self._config = config
+        self._open(f"0x{int(ffi.cast('uintptr_t', memory)):x}", [(version, None, 0) for version in formats])
+        return self
+
+    def _open(self, source: str, collectors: Sequence[tuple[str, str | None, int]]) -> None:
+        config = self._config
+        wall = config.clock == "wall"
+        self._names = _stream_names(collectors)
+        self._keep: list[Any] = []
+        self._run: Any = None
+        self._result: RunResult | None = None
+        c = ffi.new("struct fp_config *")
+        _fill_profile(c.profile, config.profile)
+        c.backend = self._string(config.backend)
+        c.input = self._string(source)
+        c.filter = self._string(config.filter) if config.filter is not None else ffi.NULL
+        options = ffi.new("struct fp_option[]", len(config.options))
+        for slot, (key, value) in zip(options, config.options.items(), strict=True):
+            slot.key, slot.value = self._string(key), self._string(value)
+        streams = ffi.new("struct fp_stream_config[]", len(collectors))
+        for slot, (version, host, port) in zip(streams, collectors, strict=True):
+            slot.format = _FORMATS[version]
+            slot.host = ffi.NULL if host is None else self._string(host)
+            slot.port = port
+        c.options, c.noptions, c.streams, c.nstreams = options, len(config.options), streams, len(collectors)
+        c.wall, c.trailer, c.ipfix_ns, c.log_assignment, c.huge = wall, config.trailer, config.ipfix_ns, config.log_assignment, config.huge_pages
+        c.block = not wall if config.block is None else config.block
+        c.seed = config.seed if config.seed is not None else (secrets.randbits(64) if wall else _FIXED_SEED)
+        c.open_flags = (lib.FP_OPEN_PROMISCUOUS if config.promiscuous else 0) | (lib.FP_OPEN_BUSY_POLL if config.busy_poll else 0)
+        for name in ("workers", "batch", "mtu", "pace", "sweep_budget", "snaplen"):
+            try:
+                setattr(c, name, getattr(config, name))
+            except OverflowError:
+                raise UsageError(f"{name}: {getattr(config, name)} is out of range") from None
+        self._keep += [c, options, streams]
+        out = ffi.new("struct fp_run **")
+        error = ffi.new("char[]", lib.FP_ERRLEN)
+        code = lib.fp_run_open(c, out, error)
+        if code:
+            _raise(code, _text(error))
+        self._run = out[0]
+
+    def _string(self, text: str) -> Any:
+        kept = ffi.new("char[]", os.fsencode(text))
+        self._keep.append(kept)
+        return kept
+
+    def __enter__(self) -> Exporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def capabilities(self) -> BackendCaps:
+        """What was really obtained at open."""
+        caps = ffi.new("struct fp_caps *")
+        lib.fp_run_caps(self._run, caps)
+        return _caps(caps)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know before the run, one line each."""
+        out = []
+        while (line := lib.fp_run_warning(self._run, len(out))) != ffi.NULL:
+            out.append(_text(line))
+        return tuple(out)
+
+    def run(self) -> RunResult:
+        """Blocks until the source ends or `stop`, without the interpreter lock. A source that failed on the way is `RunResult.error`."""
+        error = ffi.new("char[]", lib.FP_ERRLEN)
+        code = lib.fp_run_loop(self._run, error)
+        if code == -errno.EALREADY:
+            raise UsageError(_text(error))
+        self._result = self._collect(_error(code, _text(error)) if code else None, finished=True)
+        return self._result
+
+    def stop(self) -> None:
+        """Asks a running `run` to end in good order; from any thread or signal handler."""
+        if self._run is not None:
+            lib.fp_run_stop(self._run)
+
+    def snapshot(self) -> RunResult:
+        """The accounts of this moment; each worker's are those of its last batch."""
+        return self._result if self._result is not None else self._collect(None, finished=False)
+
+    def _collect(self, error: FlowparityError | None, *, finished: bool) -> RunResult:
+        run, config = self._run, self._config
+        stats = ffi.new("struct fp_stats *")
+        lib.fp_run_source_stats(run, stats)
+        known = self.capabilities.drops_known and stats.dropped != 2**64 - 1
+        dropped = int(stats.dropped) if known else None
+        account = ffi.new("struct fp_account *")
+        streams = ffi.new("struct fp_stream_account[]", lib.FP_MAX_STREAMS)
+        workers = []
+        for index in range(config.workers):
+            lib.fp_run_snapshot(run, index, account, streams)
+            named = {name: StreamAccount(**{f: getattr(streams[i], f) for f in _STREAM_FIELDS}) for i, name in enumerate(self._names)}
+            workers.append(_account(account, named, None))
+        counters = self._xstats()
+        cpu, clock, assignment = 0.0, None, None
+        if finished:
+            totals = ffi.new("struct fp_totals *")
+            lib.fp_run_totals(run, totals)
+            cpu = totals.cpu_ns / 1e9
+            if config.trailer:
+                counters |= {"trailers": totals.trailers, "strays": totals.strays, "lost": totals.lost}
+            final = lib.fp_run_final_clock(run)
+            clock = None if final == lib.FP_NS_NONE else int(final)
+            assignment = self._assignment() if config.log_assignment else None
+        return RunResult(_sum(workers, dropped), tuple(workers), assignment, clock, self.warnings, cpu, counters, error)
+
+    def _xstats(self) -> dict[str, int]:
+        text = ffi.new("char[]", 65536)
+        lib.fp_run_xstats(self._run, text, len(text))
+        pairs = (line.partition("=") for line in _text(text).splitlines())
+        return {name: int(value) for name, _, value in pairs if value.lstrip("-").isdigit()}
+
+    def _assignment(self) -> tuple[tuple[int, ...], ...]:
+        count = ffi.new("size_t *")
+        out = []
+        for index in range(self._config.workers):
+            log = lib.fp_run_assignment(self._run, index, count)
+            out.append(tuple(ffi.unpack(log, count[0])) if count[0] else ())
+        return tuple(out)
+
+    def _datagrams(self, stream: int) -> list[bytes]:
+        length = ffi.new("size_t *")
+        out: list[bytes] = []
+        for worker in range(self._config.workers):
+            index = 0
+            while (data := lib.fp_run_datagram(self._run, worker, stream, index, length)) != ffi.NULL:
+                out.append(bytes(ffi.buffer(data, length[0])))
+                index += 1
+        return out
+
+    def close(self) -> None:
+        """Closes source and sockets; safe to call twice. Not while `run` runs."""
+        if self._run is not None:
+            lib.fp_run_close(self._run)
+            self._run = None
+
+
+def meter(
+    frames: Sequence[Frame],
+    profile: Profile,
+    formats: Sequence[str],
+    workers: int = 1,
+    *,
+    seed: int | None = None,
+    batch: int = 32,
+    sweep_budget: int = 0,
+    ipfix_ns: bool = False,
+    mtu: int = 1500,
+    assignment: Sequence[int] | None = None,
+) -> tuple[dict[str, list[bytes]], RunResult]:
+    """Meters frames inside this process: the datagrams of each format (worker after worker, in order) and the result.
+
+    `assignment` names the worker of each frame; without it the flow hash decides.
+    """
+    packets = ffi.new("struct fp_packet[]", len(frames))
+    keep = []
+    for slot, frame in zip(packets, frames, strict=True):
+        data = ffi.from_buffer(frame.data)
+        keep.append(data)
+        slot.data = data
+        slot.len = slot.caplen = len(frame.data)
+        slot.wirelen = max(frame.wirelen, len(frame.data))
+        slot.link = frame.link
+        slot.ts_ns = frame.ts_ns
+        slot.interface = frame.interface
+        slot.segments = frame.segments
+        slot.seq = frame.index
+        slot.ntags = len(frame.tags)
+        for tag, (tpid, tci) in zip(slot.tags, frame.tags, strict=False):
+            tag.tpid, tag.tci = tpid, tci
+    memory = ffi.new("struct fp_memory *")
+    memory.magic = lib.FP_MEMORY_MAGIC
+    memory.packets = packets
+    memory.count = len(frames)
+    if assignment is not None:
+        if len(assignment) != len(frames) or any(not 0 <= a < workers for a in assignment):
+            raise UsageError("assignment: it must name one of the workers for every frame")
+        queues = ffi.new("uint16_t[]", list(assignment))
+        keep.append(queues)
+        memory.assignment = queues
+    config = RunConfig(
+        "memory", "", profile, workers=workers, seed=seed, batch=batch, sweep_budget=sweep_budget, ipfix_ns=ipfix_ns, mtu=mtu, log_assignment=True, huge_pages=False
+    )
+    with Exporter._over_memory(config, memory, formats) as exporter:
+        result = exporter.run()
+        return {version: exporter._datagrams(i) for i, version in enumerate(formats)}, result

@@ -64,6 +64,7 @@ struct fp_config {
     bool trailer;      /* frames carry the replay trailer (docs/trailer.md) */
     bool ipfix_ns;
     bool log_assignment;
+    bool huge;              /* huge pages for the tables where there are any */
     bool block;             /* wait for room in the socket instead of losing datagrams */
     uint32_t pace;          /* datagrams per second and stream at most; 0 = unlimited */
     uint32_t sweep_budget;  /* regions swept per batch at most; 0 = as the clock asks (S-END-6) */
@@ -74,7 +75,7 @@ struct fp_config {
 
 struct fp_account {
     uint64_t received, filtered, sampled_out, non_ip, malformed, shed, metered, metered_packets;
-    uint64_t late, clock_steps, evicted, resident_packets, resident_records, lost;
+    uint64_t late, clock_steps, evicted, resident_packets, resident_records;
 };
 
 struct fp_stream_account {
@@ -89,6 +90,40 @@ struct fp_memory {
     uint64_t count;
     const uint16_t *assignment; /* queue of each packet; NULL = by flow hash */
 };
+
+struct fp_totals {
+    uint64_t cpu_ns;   /* of all threads of the run */
+    uint64_t trailers; /* frames that carried a trailer */
+    uint64_t strays;   /* frames that did not, in a run that expects them: not received, in the words of S-VER-1 */
+    uint64_t lost;     /* gaps in the trailers' sequence */
+};
+
+struct fp_run; /* opaque */
+
+/* Opens backend and streams. What `config` points to must outlive the run. */
+int fp_run_open(const struct fp_config *, struct fp_run **, char *err);
+/* Runs until the source ends or fp_run_stop, then ends all records. Returns 0, or -errno of the source with everything before it exported. Once only. */
+int fp_run_loop(struct fp_run *, char *err);
+/* Asks a running loop to end in good order. Async-signal-safe; callable from any thread. */
+void fp_run_stop(struct fp_run *);
+void fp_run_close(struct fp_run *);
+
+/* The accounts of one worker, at any time and from any thread: those of its last batch, consistent in themselves. `streams` has room for all streams. */
+void fp_run_snapshot(struct fp_run *, unsigned worker, struct fp_account *, struct fp_stream_account *streams);
+/* The source's own counters; UINT64_MAX = unknown. */
+void fp_run_source_stats(struct fp_run *, struct fp_stats *);
+int fp_run_xstats(struct fp_run *, char *text, size_t len);
+void fp_run_caps(const struct fp_run *, struct fp_caps *);
+/* One line per call, NULL past the last. */
+const char *fp_run_warning(const struct fp_run *, unsigned index);
+
+/* After the loop, until close. The clock at the end (S-TIM-5); FP_NS_NONE if nothing was received. */
+int64_t fp_run_final_clock(const struct fp_run *);
+void fp_run_totals(const struct fp_run *, struct fp_totals *);
+/* The sequence numbers of the frames that a worker received, in its order. */
+const uint64_t *fp_run_assignment(const struct fp_run *, unsigned worker, size_t *count);
+/* Datagram `index` of a stream in memory, NULL past the last. */
+const uint8_t *fp_run_datagram(const struct fp_run *, unsigned worker, unsigned stream, size_t index, size_t *len);
 
 /* Where plug-ins are: the directory of fp_NAME.so. Before anything else. */
 void fp_set_plugin_dir(const char *path);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Integers in octets, network order, at any alignment.
+ */
+#ifndef FP_BYTES_H
+#define FP_BYTES_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline uint16_t fp_get16(const uint8_t *p)
+{
+    uint16_t v;
+
+    memcpy(&v, p, sizeof v);
+    return __builtin_bswap16(v);
+}
+
+static inline uint32_t fp_get32(const uint8_t *p)
+{
+    uint32_t v;
+
+    memcpy(&v, p, sizeof v);
+    return __builtin_bswap32(v);
+}
+
+static inline uint64_t fp_get64(const uint8_t *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, sizeof v);
+    return __builtin_bswap64(v);
+}
+
+/* The same octets as a number of no particular order: for keys. */
+static inline uint64_t fp_raw64(const uint8_t *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint8_t *fp_put8(uint8_t *p, uint64_t v)
+{
+    *p = (uint8_t)v;
+    return p + 1;
+}
+
+static inline uint8_t *fp_put16(uint8_t *p, uint64_t v)
+{
+    uint16_t n = __builtin_bswap16((uint16_t)v);
+
+    memcpy(p, &n, sizeof n);
+    return p + sizeof n;
+}
+
+static inline uint8_t *fp_put32(uint8_t *p, uint64_t v)
+{
+    uint32_t n = __builtin_bswap32((uint32_t)v);
+
+    memcpy(p, &n, sizeof n);
+    return p + sizeof n;
+}
+
+static inline uint8_t *fp_put64(uint8_t *p, uint64_t v)
+{
+    v = __builtin_bswap64(v);
+    memcpy(p, &v, sizeof v);
+    return p + sizeof v;
+}
+
+#endif

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "clock.h"
+#include "mutant.h"
+
+#define LATEST (500 * FP_MILLISECOND) /* a record waits at most this long, of export time, in a datagram that is not full */
+#define V5_RECORDS 30u
+
+static size_t padded(size_t length)
+{
+    return (length + 3) & ~(size_t)3;
+}
+
+static uint8_t *message(const struct fp_stream *s)
+{
+    return s->arena + (size_t)s->pending * FP_DATAGRAM;
+}
+
+static void offer(struct fp_stream *s)
+{
+    struct fp_stream_account *a = &s->account;
+
+    if (!s->pending)
+        return;
+    s->transport->ops->send(s->transport, s->messages, s->pending);
+    for (unsigned i = 0; i < s->pending; i++) {
+        const struct fp_message *m = &s->messages[i];
+        a->queued_packets -= m->packets;
+        a->queued_records -= m->flows;
+        if (m->sent || FP_MUTANT(61, false, true)) {
+            a->exported_packets += m->packets;
+            a->exported_records += m->flows;
+            a->datagrams++;
+            a->datagram_octets += m->length;
+        } else {
+            a->not_sent_packets += m->packets;
+            a->not_sent_records += m->flows;
+        }
+    }
+    s->pending = 0;
+}
+
+static void close_set(struct fp_stream *s)
+{
+    uint8_t *m = message(s);
+    size_t length = FP_MUTANT(62, padded(s->length), s->length);
+
+    if (!s->set_at)
+        return;
+    memset(m + s->length, 0, length - s->length);
+    s->length = length;
+    fp_put16(m + s->set_at + 2, length - s->set_at);
+    s->set_at = 0;
+}
+
+static void seal(struct fp_stream *s)
+{
+    struct fp_message *m = &s->messages[s->pending];
+
+    if (!s->open)
+        return;
+    if (s->encoder->sets)
+        close_set(s);
+    s->encoder->seal(s, message(s), s->length);
+    *m = (struct fp_message){.data = message(s), .length = (uint32_t)s->length, .flows = s->flows, .packets = s->packets};
+    s->built++;
+    s->built_octets += s->length;
+    s->built_flows += s->flows;
+    s->since_refresh++;
+    s->open = false;
+    if (++s->pending == FP_STREAM_BATCH)
+        offer(s);
+}
+
+/* Room for `size` octets in a set `set`, in this datagram or in the next. */
+static uint8_t *reserve(struct fp_stream *s, uint16_t set, size_t size);
+
+static void announce_template(struct fp_stream *s, const struct fp_template *t)
+{
+    const struct fp_encoder *e = s->encoder;
+    unsigned unit = e->lengths_in_octets ? 4 : 1;
+    size_t size = (t->scopes ? 6 : 4) + 4 * (size_t)t->count;
+    uint8_t *p = reserve(s, t->scopes ? e->options_set : e->template_set, size);
+
+    p = fp_put16(p, t->id);
+    if (t->scopes && e->lengths_in_octets) {
+        p = fp_put16(p, t->scopes * unit);
+        p = fp_put16(p, (t->count - t->scopes) * unit);
+    } else {
+        p = fp_put16(p, t->count);
+        if (t->scopes)
+            p = fp_put16(p, t->scopes);
+    }
+    for (unsigned i = 0; i < t->count; i++)
+        p = fp_put16(fp_put16(p, t->fields[i].id), t->fields[i].length);
+}
+
+static void put_options(struct fp_stream *s)
+{
+    const struct fp_encoder *e = s->encoder;
+
+    for (unsigned i = 0; i < e->ntemplates; i++) {
+        const struct fp_template *t = &e->templates[i];
+        if (!t->scopes || !e->applies(s, t))
+            continue;
+        fp_fields_put(reserve(s, t->id, fp_fields_size(s, t->fields, t->count)), s, t->fields, t->count, NULL);
+        s->data_records++;
+    }
+}
+
+/* Templates, options templates and options records (S-EXP-4, S-EXP-7). */
+static void refresh(struct fp_stream *s)
+{
+    const struct fp_encoder *e = s->encoder;
+
+    s->refreshing = true;
+    for (unsigned i = 0; i < e->ntemplates; i++)
+        if (!e->templates[i].scopes || e->applies(s, &e->templates[i]))
+            announce_template(s, &e->templates[i]);
+    put_options(s);
+    s->refreshing = false;
+    s->announced = true;
+    s->since_refresh = 0;
+    s->refreshed = s->face->now;
+}
+
+static bool refresh_due(const struct fp_stream *s)
+{
+    const struct fp_profile *p = &s->face->config->profile;
+
+    if (!s->encoder->sets || s->refreshing)
+        return false;
+    return !s->announced || s->since_refresh >= FP_MUTANT(63, p->template_packets, UINT32_MAX)
+        || fp_earlier(s->face->now, s->refreshed) >= (int64_t)p->template_seconds * FP_SECOND;
+}
+
+static void open_message(struct fp_stream *s)
+{
+    s->open = true;
+    s->length = s->encoder->header;
+    s->set_id = 0;
+    s->set_at = 0;
+    s->records = s->data_records = s->flows = 0;
+    s->packets = 0;
+    s->opened = s->face->now;
+    if (refresh_due(s))
+        refresh(s);
+}
+
+static uint8_t *reserve(struct fp_stream *s, uint16_t set, size_t size)
+{
+    uint8_t *p;
+
+    for (;;) {
+        if (!s->open)
+            open_message(s);
+        bool same = !s->encoder->sets || (s->set_at && s->set_id == set);
+        size_t length = same ? s->length : padded(s->length) + 4;
+        bool room = padded(length + size) <= s->limit && (s->encoder->sets || s->records < V5_RECORDS);
+        if (room && same)
+            break;
+        if (room) {
+            close_set(s);
+            s->set_at = s->length;
+            s->set_id = set;
+            fp_put16(message(s) + s->length, set);
+            s->length += 4;
+            break;
+        }
+        seal(s);
+    }
+    p = message(s) + s->length;
+    s->length += size;
+    s->records++;
+    return p;
+}
+
+void fp_stream_put(struct fp_stream *s, const struct fp_record *r)
+{
+    const struct fp_template *t = s->encoder->choose(s, r);
+
+    if (!t) {
+        s->account.unrepresentable_packets += r->body.packets;
+        s->account.unrepresentable_records++;
+        return;
+    }
+    fp_fields_put(reserve(s, t->id, fp_fields_size(s, t->fields, t->count)), s, t->fields, t->count, r);
+    s->flows++;
+    s->data_records++;
+    s->packets += r->body.packets;
+    s->account.queued_packets += r->body.packets;
+    s->account.queued_records++;
+}
+
+void fp_stream_tick(struct fp_stream *s, bool idle)
+{
+    if (s->open && fp_earlier(s->face->now, s->opened) >= LATEST)
+        seal(s);
+    if (s->announced && !s->open && refresh_due(s)) {
+        open_message(s);
+        seal(s);
+    }
+    if (s->pending && (idle || fp_earlier(s->face->now, s->opened) >= LATEST))
+        offer(s);
+}
+
+void fp_stream_finish(struct fp_stream *s)
+{
+    if (s->face->now == FP_NS_NONE)
+        return;
+    seal(s);
+    offer(s);
+    if (s->encoder->sets) {
+        open_message(s);
+        /* A refresh that was due has just written them. */
+        if (s->data_records == 0)
+            put_options(s);
+        seal(s);
+        offer(s);
+    }
+}
+
+int fp_stream_init(struct fp_stream *s, int format, const struct fp_face *face, struct fp_transport *transport)
+{
+    const struct fp_config *c = face->config;
+
+    *s = (struct fp_stream){.face = face, .transport = transport, .limit = (size_t)c->mtu - transport->overhead};
+    if (s->limit > FP_DATAGRAM)
+        s->limit = FP_DATAGRAM;
+    switch (format) {
+    case FP_V5:
+        s->encoder = &fp_encoder_v5;
+        break;
+    case FP_V9:
+        s->encoder = &fp_encoder_v9;
+        break;
+    default:
+        s->encoder = c->ipfix_ns ? &fp_encoder_ipfix_ns : &fp_encoder_ipfix;
+    }
+    s->arena = malloc((size_t)FP_STREAM_BATCH * FP_DATAGRAM);
+    return s->arena ? 0 : -ENOMEM;
+}
+
+void fp_stream_free(struct fp_stream *s)
+{
+    free(s->arena);
+    s->arena = NULL;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The flow cache of one worker and one address family.
+ *
+ * Groups of 16 slots. A group's 16-bit tags (0 = empty) share a 32-octet line; the entries lie at the same slots of another array, an IPv4 entry being exactly one cache line. A key may live in
+ * either of two groups and is put into the emptier one; at the load this table is built for (70 %), two full groups do not happen with random keys, and a stash keeps the table exact when they do.
+ *
+ * Expiry: every 16 groups are a region with a lower bound of its records' deadlines. A sweep skips regions that can hold nothing ended, so that neither an idle table nor a full one is
+ * walked for nothing. There is no list and no timer.
+ */
+#ifndef FP_TABLE_H
+#define FP_TABLE_H
+
+#include "record.h"
+
+#define FP_GROUP 16u
+#define FP_REGION 16u /* groups */
+#define FP_NEVER INT64_MAX
+
+struct fp_entry4 {
+    uint64_t addresses;
+    struct fp_body body;
+};
+
+struct fp_entry6 {
+    uint64_t source[2], destination[2];
+    struct fp_body body;
+    uint32_t label;
+    uint32_t unused[9];
+};
+
+_Static_assert(sizeof(struct fp_entry4) == 64, "an IPv4 entry is one cache line");
+_Static_assert(sizeof(struct fp_entry6) == 128, "an IPv6 entry is two cache lines");
+
+struct fp_timeouts {
+    int64_t idle, active; /* FP_NEVER = never */
+    int64_t tcp_end;      /* FP_NEVER = off */
+    uint64_t limit;       /* 2^counter_bits - 1 (S-END-4) */
+};
+
+struct fp_table {
+    uint16_t *tags;
+    uint8_t *entries;
+    uint32_t groups;
+    uint32_t resident;
+    uint32_t cache_size;
+    uint32_t regions;
+    bool six;
+    struct fp_timeouts timeouts;
+    uint64_t ports_mask, word_mask; /* what is key, as in struct fp_parser */
+    struct fp_sink sink;
+    uint64_t resident_packets;
+    int64_t floor;   /* no deadline is below; may be too low */
+    int64_t *bounds; /* the same per region; the last one is the stash's */
+    /* The sweep that is under way: where it is, when it began. */
+    uint32_t position;
+    int64_t pass_start;
+    uint8_t *stash;
+    uint32_t stashed, stash_capacity;
+    size_t tags_size, entries_size;
+};
+
+/* Allocates everything for `cache_size` records; `huge` asks for huge pages. 0 or -ENOMEM. */
+int fp_table_init(struct fp_table *, bool six, uint32_t cache_size, const struct fp_timeouts *, const struct fp_parser *, struct fp_sink, bool huge);
+void fp_table_free(struct fp_table *);
+
+/* The three stages of a batch. `prefetch_tags` needs only the hash; `prefetch_entry` sets the flow's hint. */
+void fp_table_prefetch_tags(const struct fp_table *, const struct fp_flow *);
+void fp_table_prefetch_entry(const struct fp_table *, struct fp_flow *);
+
+enum fp_fate { FP_STORED, FP_EVICTED, FP_SHED };
+
+/* Meters one packet that is not late, at `now` = max(ts, clock) (S-END-2 to S-END-5, S-FUL-1 to S-FUL-3). FP_EVICTED: it was stored after a live record had to go. */
+enum fp_fate fp_table_update(struct fp_table *, const struct fp_flow *, int64_t now, int64_t clock, bool refuse);
+
+/* Closes records that have ended at `clock`, as much of the table as the clock asks for (all of it within FP_PASS) or, with a budget, so many regions. */
+void fp_table_sweep(struct fp_table *, int64_t clock, uint32_t budget);
+/* Closes every record that has ended at `clock`. */
+void fp_table_sweep_all(struct fp_table *, int64_t clock);
+/* Closes whatever remains with reason 4. */
+void fp_table_flush(struct fp_table *);
+
+#endif

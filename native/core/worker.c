@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "clock.h"
+#include "mutant.h"
+#include "ring.h"
+#include "trailer.h"
+
+#define WAIT_MS 100     /* also how late a stop may be seen */
+#define PATIENCE 20     /* empty waits after a stop until a source that does not say FP_END counts as empty */
+#define HUGE_FLOWS 4096 /* caches smaller than this want no huge pages */
+
+static int64_t clock_ns(clockid_t id)
+{
+    struct timespec t;
+
+    clock_gettime(id, &t);
+    return (int64_t)t.tv_sec * FP_SECOND + t.tv_nsec;
+}
+
+/* S-TIM-6 */
+static void set_export_time(struct fp_worker *w)
+{
+    int64_t now = w->meter.newest;
+
+    if (w->config->wall)
+        now = fp_max(now, clock_ns(CLOCK_REALTIME));
+    w->face.now = now;
+}
+
+static void put_record(void *context, const struct fp_record *record)
+{
+    struct fp_worker *w = context;
+
+    if (!w->config->wall)
+        w->face.now = fp_max(w->face.now, w->meter.newest);
+    for (unsigned i = 0; i < w->nstreams; i++)
+        fp_stream_put(&w->streams[i], record);
+}
+
+static void publish(struct fp_worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->published.account = w->meter.account;
+    for (unsigned i = 0; i < w->nstreams; i++)
+        w->published.streams[i] = w->streams[i].account;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void fp_worker_published(struct fp_worker *w, struct fp_published *out)
+{
+    pthread_mutex_lock(&w->lock);
+    *out = w->published;
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void tick(struct fp_worker *w, bool idle)
+{
+    for (unsigned i = 0; i < w->nstreams; i++)
+        fp_stream_tick(&w->streams[i], idle);
+}
+
+/* The boot second (S-TIM-7). */
+static void start(struct fp_worker *w, const struct fp_packet *first)
+{
+    const struct fp_profile *p = &w->config->profile;
+
+    w->started = true;
+    w->face.boot = p->boot >= 0 ? p->boot : fp_floor(w->config->wall ? w->started_wall : first->ts_ns, FP_SECOND);
+}
+
+static bool log_assignment(struct fp_worker *w, const struct fp_packet *packets, unsigned n)
+{
+    if (w->assigned + n > w->assignment_capacity) {
+        size_t capacity = w->assignment_capacity ? w->assignment_capacity * 2 : 4096;
+        uint64_t *grown = realloc(w->assignment, capacity * sizeof *grown);
+        if (!grown)
+            return false;
+        w->assignment = grown;
+        w->assignment_capacity = capacity;
+    }
+    for (unsigned i = 0; i < n; i++)
+        w->assignment[w->assigned++] = packets[i].seq;
+    return true;
+}
+
+/* Copies a burst, taking trailers and giving a time to frames that have none. Frames without a trailer are strays of the link and not part of a replay. */
+static unsigned prepare(struct fp_worker *w, const struct fp_packet *packets, unsigned n, int64_t now, struct fp_packet *out)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        out[kept] = packets[i];
+        if (w->config->trailer) {
+            if (!fp_trailer_take(&out[kept])) {
+                w->strays++;
+                continue;
+            }
+            w->trailers++;
+            if (out[kept].seq >= w->last_sequence)
+                w->last_sequence = out[kept].seq + 1;
+        }
+        if (out[kept].ts_ns == FP_NS_NONE)
+            out[kept].ts_ns = now != FP_NS_NONE ? now : clock_ns(CLOCK_REALTIME);
+        kept++;
+    }
+    return kept;
+}
+
+static bool needs_preparation(const struct fp_worker *w, const struct fp_packet *packets, unsigned n)
+{
+    if (w->config->trailer)
+        return true;
+    for (unsigned i = 0; i < n; i++)
+        if (packets[i].ts_ns == FP_NS_NONE)
+            return true;
+    return false;
+}
+
+/* The backend's clock now, carried on from when it last told it. */
+static int64_t backend_clock(const struct fp_worker *w)
+{
+    if (w->backend_now == FP_NS_NONE)
+        return FP_NS_NONE;
+    return fp_later(w->backend_now, clock_ns(CLOCK_MONOTONIC) - w->told);
+}
+
+static void heard(struct fp_worker *w, int64_t now)
+{
+    if (now == FP_NS_NONE)
+        return;
+    w->backend_now = now;
+    w->told = clock_ns(CLOCK_MONOTONIC);
+}
+
+static int feed(struct fp_worker *w, const struct fp_packet *packets, unsigned n, int64_t now)
+{
+    if (needs_preparation(w, packets, n)) {
+        n = prepare(w, packets, n, now, w->frames);
+        packets = w->frames;
+    }
+    if (n == 0)
+        return 0;
+    if (!w->started)
+        start(w, packets);
+    if (w->config->log_assignment && !log_assignment(w, packets, n))
+        return fp_host.fail(w->err, -ENOMEM, "out of memory for the assignment log");
+    if (w->config->wall)
+        set_export_time(w);
+    for (unsigned done = 0; done < n; done += w->config->batch) {
+        unsigned count = n - done < w->config->batch ? n - done : w->config->batch;
+        fp_meter_batch(&w->meter, packets + done, count, w->config->wall ? backend_clock(w) : FP_NS_NONE);
+    }
+    set_export_time(w);
+    tick(w, false);
+    publish(w);
+    return 0;
+}
+
+static void rest(struct fp_worker *w, int64_t now)
+{
+    heard(w, now);
+    if (w->config->wall) {
+        if (now != FP_NS_NONE)
+            fp_meter_idle(&w->meter, fp_earlier(now, w->visibility));
+        set_export_time(w);
+    }
+    if (w->started) {
+        tick(w, true);
+        publish(w);
+    }
+}
+
+/* Asks the source to stop, once; true if this worker must stop by itself. */
+static bool must_stop(struct fp_worker *w)
+{
+    if (!__atomic_load_n(w->stop, __ATOMIC_ACQUIRE) || w->ring)
+        return false;
+    if (!w->ops->stop)
+        return true;
+    if (!__atomic_exchange_n(w->stopping, true, __ATOMIC_ACQ_REL))
+        w->ops->stop(w->source, w->err);
+    return false;
+}
+
+static int take(struct fp_worker *w, struct fp_packet **packets, int64_t *now)
+{
+    if (w->ring)
+        return fp_ring_take(w->ring, packets, WAIT_MS, now);
+    *packets = w->burst;
+    return w->ops->recv(w->source, w->queue, w->burst, w->config->batch, WAIT_MS, now, w->err);
+}
+
+static void run(struct fp_worker *w)
+{
+    struct fp_packet *packets;
+    unsigned empty = 0;
+
+    while (!must_stop(w)) {
+        int64_t now = FP_NS_NONE;
+        int n = take(w, &packets, &now);
+        if (n == FP_END)
+            return;
+        if (n < 0) {
+            w->result = n;
+            return;
+        }
+        if (n == 0) {
+            if (!w->ring && __atomic_load_n(w->stop, __ATOMIC_ACQUIRE) && ++empty > PATIENCE)
+                return;
+            rest(w, now);
+            continue;
+        }
+        heard(w, now);
+        w->result = feed(w, packets, (unsigned)n, now);
+        if (!w->ring && w->ops->release)
+            w->ops->release(w->source, w->queue, packets, (unsigned)n);
+        if (w->result)
+            return;
+    }
+}
+
+void fp_worker_run(struct fp_worker *w)
+{
+    int64_t before = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+
+    w->started_wall = clock_ns(CLOCK_REALTIME);
+    run(w);
+    if (w->result)
+        __atomic_store_n(w->stop, true, __ATOMIC_RELEASE);
+    if (w->ring)
+        fp_ring_abandon(w->ring);
+    w->cpu_ns += (uint64_t)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - before);
+}
+
+void fp_worker_finish(struct fp_worker *w, int64_t final_clock)
+{
+    int64_t before = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+
+    if (w->started) {
+        set_export_time(w);
+        if (!w->config->wall)
+            w->face.now = fp_max(w->face.now, final_clock);
+        fp_meter_finish(&w->meter, final_clock);
+        if (FP_MUTANT(80, true, false))
+            for (unsigned i = 0; i < w->nstreams; i++)
+                fp_stream_finish(&w->streams[i]);
+        publish(w);
+    }
+    w->cpu_ns += (uint64_t)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - before);
+}
+
+static int open_streams(struct fp_worker *w, bool own_filter, char *err)
+{
+    for (unsigned i = 0; i < w->config->nstreams; i++) {
+        const struct fp_stream_config *c = &w->config->streams[i];
+        int rc = c->host ? fp_udp_open(c->host, c->port, w->config->block, w->config->pace, &w->transports[i], err) : fp_memory_open(&w->transports[i], err);
+        if (rc)
+            return rc;
+        rc = fp_stream_init(&w->streams[i], c->format, &w->face, w->transports[i]);
+        if (rc) {
+            w->transports[i]->ops->close(w->transports[i]);
+            return fp_host.fail(err, rc, "out of memory for an export stream");
+        }
+        w->nstreams++;
+        if (own_filter && w->transports[i]->own.kind != FP_NON_IP)
+            w->own[w->meter.nown++] = w->transports[i]->own;
+    }
+    w->meter.own = w->own;
+    return 0;
+}
+
+int fp_worker_init(struct fp_worker *w, const struct fp_config *config, unsigned index, const char *interface_name, bool own_filter, char *err)
+{
+    bool huge = config->huge && config->profile.cache_size >= HUGE_FLOWS;
+    int rc;
+
+    *w = (struct fp_worker){.config = config, .queue = index, .backend_now = FP_NS_NONE};
+    w->face = (struct fp_face){.config = config, .account = &w->meter.account, .interface_name = interface_name, .now = FP_NS_NONE, .worker = (uint16_t)index};
+    pthread_mutex_init(&w->lock, NULL);
+    w->burst = calloc(FP_MAX_BATCH, sizeof *w->burst);
+    w->frames = calloc(FP_MAX_BATCH, sizeof *w->frames);
+    rc = w->burst && w->frames ? fp_meter_init(&w->meter, config, index, huge, (struct fp_sink){put_record, w}) : -ENOMEM;
+    if (rc) {
+        fp_worker_free(w);
+        return fp_host.fail(err, rc, "out of memory for a cache of %u flows; lower cache_size or the number of workers", config->profile.cache_size);
+    }
+    rc = open_streams(w, own_filter, err);
+    if (rc)
+        fp_worker_free(w);
+    return rc;
+}
+
+void fp_worker_free(struct fp_worker *w)
+{
+    for (unsigned i = 0; i < w->nstreams; i++) {
+        fp_stream_free(&w->streams[i]);
+        w->transports[i]->ops->close(w->transports[i]);
+    }
+    fp_meter_free(&w->meter);
+    fp_ring_free(w->ring);
+    free(w->assignment);
+    free(w->burst);
+    free(w->frames);
+    pthread_mutex_destroy(&w->lock);
+}
