@@ -45,6 +45,7 @@ PUBLIC const int fp_netmap_sim = 1; /* how a backend knows that it runs over the
 struct frame {
     struct frame *next;
     uint32_t len;
+    bool more; /* over a pipe: the sender's NS_MOREFRAG */
     uint8_t data[];
 };
 
@@ -178,11 +179,11 @@ static struct port *make_port(const char *name, unsigned rings) {
     return port;
 }
 
-static void feed_ring(struct kring *k, const uint8_t *data, uint32_t len) {
+static void feed_ring(struct kring *k, const uint8_t *data, uint32_t len, bool more) {
     struct frame *frame = malloc(sizeof *frame + len);
     if (frame == NULL)
         illegal("the stand-in itself ran out of memory");
-    *frame = (struct frame){.len = len};
+    *frame = (struct frame){.len = len, .more = more};
     memcpy(frame->data, data, len);
     *k->feed.last = frame;
     k->feed.last = &frame->next;
@@ -220,7 +221,7 @@ static void load_capture(struct port *port) {
         uint32_t len = word(record + 8, swap);
         if (len > 1 << 18 || fread(data, 1, len, file) != len)
             illegal("%s ends inside a frame", sim.capture);
-        feed_ring(&port->rx[choose_ring(data, len, port->rx_rings)], data, len);
+        feed_ring(&port->rx[choose_ring(data, len, port->rx_rings)], data, len, false);
     }
     free(data);
     fclose(file);
@@ -441,7 +442,7 @@ static void publish_piece(struct kring *k) {
     memcpy(buffer(s->buf_idx) + offset, frame->data + k->done, part);
     s->len = (uint16_t)part;
     s->ptr = sim.traps ? (roll(0) & ~UINT64_C(0xFF)) | offset : 0;
-    s->flags = (uint16_t)((part < left ? NS_MOREFRAG : 0) | (sim.traps ? 0x0301 : 0));
+    s->flags = (uint16_t)((part < left || frame->more ? NS_MOREFRAG : 0) | (sim.traps ? 0x0301 : 0));
     k->done += part;
     k->hwtail = (k->hwtail + 1) % sim.slots;
     if (k->done < frame->len)
@@ -484,17 +485,10 @@ static bool sync_transmit(struct port *port, unsigned which) {
     struct netmap_ring *r = ring_of(k);
     if (!prologue(k))
         return false;
-    static uint8_t whole[NETMAP_MAX_FRAGS * 65536];
-    uint32_t len = 0;
     for (; k->hwcur != r->head; k->hwcur = (k->hwcur + 1) % sim.slots) {
         const struct netmap_slot *s = &r->slot[k->hwcur];
-        memcpy(whole + len, buffer(s->buf_idx), s->len);
-        len += s->len;
-        if ((s->flags & NS_MOREFRAG) != 0)
-            continue;
         if (port->peer != NULL)
-            feed_ring(&port->peer->rx[0], whole, len);
-        len = 0;
+            feed_ring(&port->peer->rx[0], buffer(s->buf_idx), s->len, (s->flags & NS_MOREFRAG) != 0);
     }
     k->hwtail = (k->hwcur + sim.slots - 1) % sim.slots;
     r->tail = k->hwtail;
