@@ -20,6 +20,7 @@
 #define PORT_POOL_MAX    16383        /* mbufs of one port, all queues together */
 #define PORT_POOL_LARGE  8191         /* per queue: af_xdp, whose pool is the UMEM and fills two rings; and frames dealt out in software */
 #define PORT_POOL        4095         /* per queue */
+#define PORT_XDP_ROOM    256          /* of each buffer, kept by the kernel (XDP_PACKET_HEADROOM) */
 #define PORT_LINK_WAIT   9000         /* ms */
 
 struct port {
@@ -197,7 +198,7 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
     char said[300];
     struct quiet q;
     int rc;
-    int64_t mtu = port_number(host, args, "mtu", 0, 68, 65535, err), room = port_number(host, args, "mbuf", RTE_MBUF_DEFAULT_DATAROOM, 256, 65000, err),
+    int64_t mtu = port_number(host, args, "mtu", 0, 68, 65535, err), room = port_number(host, args, "mbuf", 0, 512, 65000, err),
             descriptors = port_number(host, args, "descriptors", PORT_DESCRIPTORS, 32, 32768, err), mbufs = port_number(host, args, "mbufs", 0, 512, PORT_POOL_MAX, err);
 
     if (mtu < 0 || room < 0 || descriptors < 0 || mbufs < 0)
@@ -206,6 +207,8 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
         return host->fail(err, rc, "dpdk: port %s does not describe itself: %s", p->name, strerror(-rc));
     p->known = true;
     p->driver = p->info.driver_name;
+    if (!room)
+        room = RTE_MBUF_DEFAULT_DATAROOM + (strcmp(p->driver, "net_af_xdp") == 0 ? PORT_XDP_ROOM : 0);
     if (nrx > p->info.max_rx_queues)
         return host->fail(err, -E2BIG, "dpdk: port %s has %u receive queue%s, not %u; use %u worker%s, or give it more queues (vdevs: queues=, qpairs=, queue_count=, rx_pcap= again)",
                           p->name, p->info.max_rx_queues, p->info.max_rx_queues == 1 ? "" : "s", nrx, p->info.max_rx_queues, p->info.max_rx_queues == 1 ? "" : "s");
@@ -313,7 +316,9 @@ static uint32_t port_max_frame(const struct port *p, const char *input)
     if (!p->interface[0])
         return p->mtu + 14u;
     uint32_t room = rte_pktmbuf_data_room_size(p->pools[0]) - RTE_PKTMBUF_HEADROOM;
-    if (strcmp(p->driver, "net_af_packet") == 0)
+    if (strcmp(p->driver, "net_af_xdp") == 0)
+        room -= PORT_XDP_ROOM;
+    else if (strcmp(p->driver, "net_af_packet") == 0)
         room = RTE_MIN(room, (uint32_t)(slot ? strtoul(slot + strlen("framesz="), NULL, 10) : 2048) - 96);
     return RTE_MIN(room, port_ask_kernel(p, SIOCGIFMTU, &request) == 0 ? (uint32_t)request.ifr_mtu + 14 : p->mtu + 14u);
 }
