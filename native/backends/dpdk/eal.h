@@ -213,7 +213,7 @@ static int eal_memory(const struct fp_host *host, const struct fp_open_args *arg
         return host->fail(err, -EINVAL, "dpdk: option huge=%s is none of auto, on, off", huge);
     if (available >= EAL_HUGE_NEEDED)
         return 1;
-    return host->fail(err, -ENOMEM, "dpdk: %s hugepages, %u MiB are needed; run 'sysctl vm.nr_hugepages=512', or give huge=off",
+    return host->fail(err, -ENODEV, "dpdk: %s hugepages, %u MiB are needed; run 'sysctl vm.nr_hugepages=512', or give huge=off",
                       configured ? "not enough free" : "no", EAL_HUGE_NEEDED >> 20);
 }
 

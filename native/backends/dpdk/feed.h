@@ -77,7 +77,7 @@ static int feed_read(const struct fp_host *host, struct feed *f, const char *pat
         return host->fail(err, -errno, "dpdk: capture %s cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &st) < 0 || st.st_size < 24) {
         close(fd);
-        return host->fail(err, -EINVAL, "dpdk: %s is not a capture file: it has no header", path);
+        return host->fail(err, -EBADMSG, "dpdk: %s is not a capture file: it has no header", path);
     }
     f->size = (size_t)st.st_size;
     void *map = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
@@ -91,7 +91,7 @@ static int feed_read(const struct fp_host *host, struct feed *f, const char *pat
     bool swap = magic == 0xD4C3B2A1u || magic == 0x4D3CB2A1u;
     uint32_t unit = magic == 0xA1B23C4Du || magic == 0x4D3CB2A1u ? 1 : 1000;
     if (!swap && magic != 0xA1B2C3D4u && magic != 0xA1B23C4Du)
-        return host->fail(err, -EINVAL, "dpdk: %s is not a classic pcap file; convert it (editcap -F nsecpcap IN OUT)", path);
+        return host->fail(err, -EBADMSG, "dpdk: %s is not a classic pcap file; convert it (editcap -F nsecpcap IN OUT)", path);
     uint32_t link = feed_u32(f->map + 20, swap) & 0x0FFFFFFFu;
     if (link != FP_LINK_ETHERNET)
         return host->fail(err, -EPROTONOSUPPORT, "dpdk: %s has link type %u; DPDK ports carry Ethernet (1) only", path, link);
@@ -99,10 +99,10 @@ static int feed_read(const struct fp_host *host, struct feed *f, const char *pat
     size_t room = 0;
     for (size_t at = 24; at < f->size;) {
         if (f->size - at < 16)
-            return host->fail(err, -EINVAL, "dpdk: %s is truncated after %zu frames", path, f->count);
+            return host->fail(err, -EBADMSG, "dpdk: %s is truncated after %zu frames", path, f->count);
         uint32_t caplen = feed_u32(f->map + at + 8, swap), wirelen = feed_u32(f->map + at + 12, swap);
         if (caplen > 262144 || caplen > f->size - at - 16)
-            return host->fail(err, -EINVAL, "dpdk: %s is truncated or damaged after %zu frames", path, f->count);
+            return host->fail(err, -EBADMSG, "dpdk: %s is truncated or damaged after %zu frames", path, f->count);
         if (f->count == room) {
             room = room ? room * 2 : 1024;
             struct feed_frame *more = realloc(f->frames, room * sizeof(*more));
@@ -319,7 +319,7 @@ static int feed_open(const struct fp_host *host, const struct fp_open_args *args
     rc = rte_eth_from_rings(name, f->rings, f->queues, f->rings, 1, 0); /* the PMD refuses 0 transmit rings; none is configured */
     quiet_end(&q);
     if (rc < 0)
-        return host->fail(err, -ENOENT, "dpdk: no ring port (%s); apt-get install librte-net-ring23", rte_strerror(rte_errno));
+        return host->fail(err, -ENODEV, "dpdk: no ring port (%s); apt-get install librte-net-ring23", rte_strerror(rte_errno));
     p->id = (uint16_t)rc;
     p->vdev = p->made = true;
     snprintf(p->name, sizeof(p->name), "net_ring_%s", name);

@@ -95,7 +95,7 @@ static int port_check_pci(const struct fp_host *host, const char *input, char *n
     for (size_t i = 0; driver && i < sizeof(shared) / sizeof(*shared); i++)
         if (strcmp(driver, shared[i]) == 0)
             return 0;
-    return host->fail(err, -EBUSY, "dpdk: port %s is bound to %s%s; run 'dpdk-devbind.py -b vfio-pci %s' (its kernel interface disappears)", name,
+    return host->fail(err, -ENODEV, "dpdk: port %s is bound to %s%s; run 'dpdk-devbind.py -b vfio-pci %s' (its kernel interface disappears)", name,
                       driver ? "the kernel driver " : "no driver", driver ? driver : "", name);
 }
 
@@ -150,8 +150,8 @@ static int port_attach(const struct fp_host *host, const struct fp_open_args *ar
     if (rc == 0)
         rte_eal_hotplug_remove("vdev", p->name);
     if (strstr(eal.text, "failed to parse device") || !*eal_said())
-        return host->fail(err, -ENOENT, "dpdk: no PMD takes '%s' (its directory is %s); correct the name, or install the driver (apt-cache search librte-net)", p->name, RTE_EAL_PMD_PATH);
-    rc = rc < -1 ? rc : -ENODEV; /* many PMDs fail with a bare -1 */
+        return host->fail(err, -ENODEV, "dpdk: no PMD takes '%s' (its directory is %s); correct the name, or install the driver (apt-cache search librte-net)", p->name, RTE_EAL_PMD_PATH);
+    rc = strstr(input, "rx_pcap=") ? -EBADMSG : rc < -1 ? rc : -ENODEV; /* many PMDs fail with a bare -1 */
     if (strstr(eal.text, "connect error"))
         return host->fail(err, rc, "dpdk: port %s cannot be opened%s; start the vhost side at '%s' first", p->name, port_said(said, sizeof(said)), comma ? comma + 1 : "");
     return host->fail(err, rc, "dpdk: port %s cannot be opened%s; check its arguments '%s'", p->name, port_said(said, sizeof(said)), comma ? comma + 1 : "");
