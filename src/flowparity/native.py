@@ -477,7 +477,17 @@ def meter(
         keep.append(queues)
         memory.assignment = queues
     config = RunConfig(
-        "memory", "", profile, workers=workers, seed=seed, batch=batch, sweep_budget=sweep_budget, ipfix_ns=ipfix_ns, mtu=mtu, log_assignment=True, huge_pages=False
+        "memory",
+        "",
+        profile,
+        workers=workers,
+        seed=seed,
+        batch=batch,
+        sweep_budget=sweep_budget,
+        ipfix_ns=ipfix_ns,
+        mtu=mtu,
+        log_assignment=True,
+        huge_pages=False,
     )
     with Exporter._over_memory(config, memory, formats) as exporter:
         result = exporter.run()

@@ -56,6 +56,11 @@ def errors_console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def note(text: str) -> None:
+    """A text for people, beside the output."""
+    errors_console().print(text, soft_wrap=True, markup=False)
+
+
 @contextmanager
 def progress(what: str) -> Iterator[None]:
     """Shows that something takes time, on a terminal only."""

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of an exporter under the command line: addresses, signals, the moment's accounting."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flowparity.cli.options import endpoint, formats_of
+from flowparity.cli.output import accounting_text, note, progress
+from flowparity.cli.signals import stop_requests
+from flowparity.errors import UnavailableError, UsageError
+from flowparity.profile import Profile
+
+_POLL = 0.1  # seconds after which the main thread looks for signals
+
+Collector = tuple[str, str, int]  # format, numeric address, port
+
+
+def collectors_of(texts: Sequence[str], formats: Sequence[str]) -> tuple[Collector, ...]:
+    """The streams that HOST:PORT and VERSION=HOST:PORT ask for, with the hosts resolved (UsageError)."""
+    out: list[Collector] = []
+    for text in texts:
+        version, equals, place = text.rpartition("=")
+        host, port = endpoint(place, "--collector")
+        wanted = formats_of(version) if equals else formats
+        if not set(wanted) <= set(formats):
+            raise UsageError(f"--collector {text}: version {version} is not among those of --version")
+        out += [(each, address_of(host), port) for each in wanted]
+    unserved = [each for each in formats if each not in {stream[0] for stream in out}]
+    if unserved:
+        raise UsageError(f"--collector: version {', '.join(unserved)} has no collector; add one or leave it out of --version")
+    return tuple(dict.fromkeys(out))
+
+
+def address_of(host: str) -> str:
+    """The numeric address of a host (UsageError if it does not resolve)."""
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)[0][4][0])
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"--collector: {host} does not resolve ({getattr(error, 'strerror', error)}); give an address") from None
+
+
+def options_of(texts: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE pairs (UsageError)."""
+    out = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--backend-option: {text!r} is not KEY=VALUE")
+        out[key] = value
+    return out
+
+
+def check_backend(name: str) -> None:
+    """UsageError for an unknown backend, UnavailableError for one that does not work here."""
+    from flowparity import native
+
+    known = {each.name: each for each in native.backends()}
+    if name not in known:
+        raise UsageError(f"--backend: {name!r} is none of {', '.join(known)}, reference")
+    if not known[name].available:
+        remedy = f"; {known[name].remedy}" if known[name].remedy else ""
+        raise UnavailableError(f"backend {name} is not available here: {known[name].reason}{remedy}")
+
+
+def is_live(name: str) -> bool:
+    """Whether the backend's source runs until it is stopped."""
+    from flowparity import native
+
+    return any(each.name == name and each.capabilities is not None and each.capabilities.live for each in native.backends())
+
+
+def run_native_export(backend: str, source: str, profile: Profile, collectors: tuple[Collector, ...], **settings: Any) -> Any:
+    """Runs the native exporter to the end of its source or to a signal, and returns its RunResult.
+
+    The run has a thread of its own: the main thread stays awake for signals.
+    """
+    from flowparity.native import Exporter, RunConfig
+
+    config = RunConfig(backend=backend, input=source, profile=profile, collectors=collectors, **settings)
+    with Exporter(config) as exporter:
+        outcome: list[Any] = []
+        failure: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                outcome.append(exporter.run())
+            except BaseException as error:  # handed to the main thread as it is
+                failure.append(error)
+
+        thread = threading.Thread(target=work, name="exporter")
+        asked = threading.Event()
+        before = signal.signal(signal.SIGUSR1, _setter(asked))
+        try:
+            with stop_requests(exporter.stop), progress(f"exporting {source}"):
+                thread.start()
+                while thread.is_alive():
+                    thread.join(_POLL)
+                    if asked.is_set():
+                        asked.clear()
+                        note(accounting_text(exporter.snapshot().accounting))
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+            exporter.stop()
+            thread.join()
+        if failure:
+            raise failure[0]
+        return outcome[0]
+
+
+def _setter(event: threading.Event) -> Any:
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        event.set()
+
+    return handler
+
+
+def run_reference_export(capture: Path, profile: Profile, collectors: tuple[Collector, ...], *, workers: int, mtu: int, nanoseconds: bool) -> Any:
+    """Runs the reference over a capture and returns its ReferenceOutcome."""
+    from flowparity.capture import read_capture
+    from flowparity.export import run_reference
+    from flowparity.transport import ExportStream, UdpStream
+
+    frames = read_capture(capture)
+    if len({each[0] for each in collectors}) < len(collectors):
+        raise UsageError("--collector: the reference sends each version to one collector")
+    with ExitStack() as stack:
+        streams: Mapping[str, ExportStream] = {name: stack.enter_context(UdpStream(host, port, mtu=mtu)) for name, host, port in collectors}
+        with progress(f"metering {capture}"):
+            return run_reference(frames, profile, streams, workers=workers, nanoseconds=nanoseconds)
