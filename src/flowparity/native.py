@@ -353,7 +353,7 @@ class Exporter:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know before the run, one line each."""
-        out = []
+        out: list[str] = []
         while (line := lib.fp_run_warning(self._run, len(out))) != ffi.NULL:
             out.append(_text(line))
         return tuple(out)
