@@ -7,6 +7,7 @@ made the capture is only run by `flowparity.generate.recipe`.
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -231,6 +232,9 @@ def _expected_record(entry: Mapping[str, Any], epoch: int) -> ExpectedRecord:
         if short in elements:
             elements[element] = epoch + seconds(elements.pop(short))
     _only("expect.records", elements, ELEMENTS)
+    for name in elements:
+        if name.endswith("Address"):
+            elements[name] = str(ipaddress.ip_address(elements[name]))  # as FlowRecord.elements() spells it
     for needed in ("packetDeltaCount", "octetDeltaCount"):
         if needed not in elements:
             raise ValueError(f"an expected record of frames {list(frames)} has no {needed}")

@@ -93,7 +93,7 @@ def _sight(index: int, fields: dict[str, str]) -> Sight:
     layers = fields["frame.protocols"].split(":")
     outer = next((layer for layer in layers if layer in ("ip", "ipv6")), "")
     time = fields["frame.time_epoch"]
-    if not outer or not fields[f"{outer}.src"]:
+    if not outer or not fields[f"{outer}.src"] or not fields[f"{outer}.dst"]:
         return Sight(index, fields["frame.protocols"], time=time)
     behind = [layer for layer in layers[layers.index(outer) + 1 :] if layer not in _WALKED]
     transport = behind[0] if behind else ""
