@@ -75,27 +75,12 @@ static const struct driver {
     {"", FP_TIER_HW, UNIT_TICKS, UNIT_TICKS, FP_CAP_DROPS_KNOWN, 0},
 };
 
-static const char *const known_options[] = {"eal", "log", "huge", "rss", "mtu", "mbuf", "mbufs", "descriptors", "link_wait", "hello", "segment", "strip", "loops", "spread"};
-
-static int check_options(const struct fp_host *host, const struct fp_open_args *args, char *err)
-{
-    for (uint32_t i = 0; i < args->noptions; i++) {
-        size_t k = 0, n = sizeof(known_options) / sizeof(*known_options);
-        while (k < n && strcmp(known_options[k], args->options[i].key) != 0)
-            k++;
-        if (k == n)
-            return host->fail(err, -EINVAL, "dpdk: unknown option %s; known: eal, log, huge, rss, mtu, mbuf, mbufs, descriptors, link_wait, hello, segment, strip, loops, spread",
-                              args->options[i].key);
-    }
-    return 0;
-}
-
 /* EAL's threads live as long as the process: the plug-in must not be unmapped under them. */
 static void stay_loaded(void)
 {
     Dl_info self;
 
-    if (dladdr(&known_options, &self))
+    if (dladdr(&drivers, &self))
         (void)dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
@@ -259,7 +244,7 @@ static int dpdk_open(const struct fp_host *host, const struct fp_open_args *args
 {
     int rc;
 
-    if ((rc = check_options(host, args, err)) < 0)
+    if ((rc = port_check_options(host, args, PORT_OPTIONS "link_wait hello rss spread segment strip loops ", err)) < 0)
         return rc;
     if (args->filter)
         return host->fail(err, -ENOTSUP, "dpdk: there is no filter in the framework; leave filter out");

@@ -8,16 +8,20 @@
 
 #include "hello.h"
 #include "port.h"
+#include "spread.h"
 
 #define INJECT_RETRIES 2048   /* polls of a full queue before the caller gets its turn */
 #define INJECT_HELLO   10000  /* ms that the handshake may last, if link_wait does not say otherwise */
 #define HELLO_AGAIN_NS 500000 /* between two hellos on a queue */
+#define INJECT_STALL   5000000000 /* ns that a queue among several may take nothing */
+#define INJECT_BURST   32
+#define INJECT_SHORTEST 14u /* octets: virtio refuses less than an Ethernet header */
 
 struct fp_injector {
     const struct fp_host *host;
     struct port port;
     struct rte_mempool *pool;
-    bool hello;
+    bool hello, spread, toeplitz; /* spread: the caller has one queue, the port several */
     int64_t patience; /* ns that the handshake may last */
     uint32_t max_frame;
     pthread_mutex_t ready_lock;
@@ -30,7 +34,7 @@ static int inject_probe(const struct fp_host *host, struct fp_injector_caps *cap
 {
     if (access(RTE_EAL_PMD_PATH, R_OK | X_OK) < 0)
         return host->fail(err, -ENOENT, "dpdk: libdpdk is here but its PMDs are not (%s); run 'apt-get install dpdk'", RTE_EAL_PMD_PATH);
-    *caps = (struct fp_injector_caps){.size = sizeof(*caps), .queues = FP_MAX_QUEUES, .min_frame = 14, .max_frame = 65535};
+    *caps = (struct fp_injector_caps){.size = sizeof(*caps), .queues = FP_MAX_QUEUES, .min_frame = INJECT_SHORTEST, .max_frame = 65535};
     return 0;
 }
 
@@ -48,17 +52,23 @@ static void inject_close(struct fp_injector *in)
 static int inject_open_locked(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector *in, char *err)
 {
     int64_t wait = port_number(host, args, "link_wait", INJECT_HELLO, 0, 3600000, err);
+    int64_t queues = port_number(host, args, "queues", args->queues, 1, FP_MAX_QUEUES, err);
     const char *hello = host->option(args, "hello");
     int rc;
 
-    if (wait < 0)
-        return (int)wait;
+    if (wait < 0 || queues < 0)
+        return -EINVAL;
+    if (queues != args->queues && args->queues != 1)
+        return host->fail(err, -EINVAL, "dpdk: option queues=%d does not go with %u queues of the sender; leave it out", (int)queues, args->queues);
+    if ((rc = spread_option(host, args, &in->toeplitz, err)) < 0)
+        return rc;
+    in->spread = queues != args->queues;
     in->patience = wait * 1000000;
     in->hello = hello && strcmp(hello, "1") == 0;
-    if ((rc = port_attach(host, args, args->input, &in->port, err)) < 0 || (rc = port_start(host, args, &in->port, args->queues, args->queues, 0, err)) < 0)
+    if ((rc = port_attach(host, args, args->input, &in->port, err)) < 0 || (rc = port_start(host, args, &in->port, (uint16_t)queues, (uint16_t)queues, 0, err)) < 0)
         return rc;
-    if (in->port.ntx < args->queues)
-        return host->fail(err, -E2BIG, "dpdk: port %s has %u transmit queues, not %u", in->port.name, in->port.ntx, args->queues);
+    if (in->port.ntx < queues)
+        return host->fail(err, -E2BIG, "dpdk: port %s has %u transmit queues, not %d; use as many", in->port.name, in->port.ntx, (int)queues);
     if (!(in->pool = port_pool(&in->port, FP_MAX_QUEUES, PORT_POOL_LARGE, RTE_MBUF_DEFAULT_DATAROOM, 0)))
         return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
     in->max_frame = port_max_frame(&in->port, args->input);
@@ -69,19 +79,22 @@ static int inject_open(const struct fp_host *host, const struct fp_open_args *ar
 {
     if (args->queues < 1 || args->queues > FP_MAX_QUEUES)
         return host->fail(err, -E2BIG, "dpdk: %u queues; 1 to %u are possible", args->queues, FP_MAX_QUEUES);
+    int rc = port_check_options(host, args, PORT_OPTIONS "link_wait hello spread queues ", err);
+    if (rc < 0)
+        return rc;
     struct fp_injector *in = calloc(1, sizeof(*in));
     if (!in)
         return host->fail(err, -ENOMEM, "dpdk: no memory");
     in->host = host;
     pthread_mutex_init(&in->ready_lock, NULL);
     pthread_mutex_lock(&eal.lock);
-    int rc = inject_open_locked(host, args, in, err);
+    rc = inject_open_locked(host, args, in, err);
     pthread_mutex_unlock(&eal.lock);
     if (rc < 0) {
         inject_close(in);
         return rc;
     }
-    *caps = (struct fp_injector_caps){.size = sizeof(*caps), .queues = in->port.ntx, .min_frame = 14, .max_frame = in->max_frame};
+    *caps = (struct fp_injector_caps){.size = sizeof(*caps), .queues = in->spread ? 1 : in->port.ntx, .min_frame = INJECT_SHORTEST, .max_frame = in->max_frame};
     *out = in;
     return 0;
 }
@@ -181,19 +194,62 @@ static struct rte_mbuf *inject_build(struct fp_injector *in, const struct fp_pac
     return m;
 }
 
-static int inject_wait_until(int64_t due)
+static void inject_wait_until(int64_t due)
 {
     struct timespec at = {.tv_sec = due / 1000000000, .tv_nsec = due % 1000000000};
 
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
         ;
-    return 0;
+}
+
+/* Offers frames to one queue of the port until they are taken, or for INJECT_RETRIES turns; those not taken are freed. */
+static unsigned inject_offer(struct fp_injector *in, uint16_t queue, struct rte_mbuf **mbufs, unsigned count)
+{
+    unsigned sent = 0;
+
+    for (unsigned tries = 0; sent < count && tries < INJECT_RETRIES; tries++) {
+        unsigned n = rte_eth_tx_burst(in->port.id, queue, mbufs + sent, (uint16_t)(count - sent));
+        sent += n;
+        tries = n ? 0 : tries;
+        if (!n)
+            sched_yield();
+    }
+    atomic_fetch_add_explicit(&in->sent, sent, memory_order_relaxed);
+    return sent;
+}
+
+/* Spreads frames over the port's queues as a NIC or the core would, so that a key stays on one queue in order. All are taken, or the link is broken. */
+static int inject_spread(struct fp_injector *in, const struct fp_packet *packets, struct rte_mbuf **mbufs, unsigned count, char *err)
+{
+    uint16_t target[INJECT_BURST];
+    struct rte_mbuf *one[INJECT_BURST];
+    int rc = (int)count;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct fp_packet *p = &packets[i];
+        target[i] = (uint16_t)((in->toeplitz ? toeplitz_hash(p->data, p->len) : in->host->flow_hash(p)) % in->port.ntx);
+    }
+    for (uint16_t q = 0; q < in->port.ntx; q++) {
+        int64_t begin = 0;
+        unsigned n = 0, sent = 0;
+        for (unsigned i = 0; i < count; i++)
+            if (target[i] == q)
+                one[n++] = mbufs[i];
+        while (rc >= 0 && (sent += inject_offer(in, q, one + sent, n - sent)) < n) {
+            int64_t now = clock_now(CLOCK_MONOTONIC);
+            begin = begin ? begin : now;
+            if (!port_up(&in->port) || now - begin > INJECT_STALL)
+                rc = in->host->fail(err, -EPIPE, "dpdk: the peer of port %s takes no more frames; start it again and inject from the beginning", in->port.name);
+        }
+        rte_pktmbuf_free_bulk(one + sent, n - sent);
+    }
+    return rc;
 }
 
 static int inject_send(struct fp_injector *in, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns, unsigned count, char *err)
 {
-    struct rte_mbuf *mbufs[32];
-    unsigned built = 0, sent = 0;
+    struct rte_mbuf *mbufs[INJECT_BURST];
+    unsigned built = 0, sent;
     int rc = inject_ready(in, err);
 
     if (rc < 0)
@@ -202,25 +258,21 @@ static int inject_send(struct fp_injector *in, unsigned queue, const struct fp_p
     if (due_ns && due_ns[0] && count)
         inject_wait_until(due_ns[0]);
     int64_t now = due_ns ? clock_now(CLOCK_MONOTONIC) : 0;
-    for (; built < RTE_MIN(count, 32u); built++) {
+    for (; built < RTE_MIN(count, (unsigned)INJECT_BURST); built++) {
         const struct fp_packet *p = &packets[built];
-        if (p->caplen > in->max_frame || p->caplen < 14) {
+        if (p->caplen > in->max_frame || p->caplen < INJECT_SHORTEST) {
             if (built)
                 break;
-            return in->host->fail(err, -EMSGSIZE, "dpdk: a frame of %u octets does not go through port %s (14 to %u do)", p->caplen, in->port.name, in->max_frame);
+            return in->host->fail(err, p->caplen < INJECT_SHORTEST ? -ERANGE : -EMSGSIZE, "dpdk: a frame of %u octets does not go through port %s; %u to %u do", p->caplen,
+                                  in->port.name, INJECT_SHORTEST, in->max_frame);
         }
         if ((due_ns && due_ns[built] > now) || !(mbufs[built] = inject_build(in, p)))
             break;
     }
-    for (unsigned tries = 0; sent < built && tries < INJECT_RETRIES; tries++) {
-        unsigned n = rte_eth_tx_burst(in->port.id, (uint16_t)queue, mbufs + sent, (uint16_t)(built - sent));
-        sent += n;
-        tries = n ? 0 : tries;
-        if (!n)
-            sched_yield();
-    }
+    if (in->spread)
+        return inject_spread(in, packets, mbufs, built, err);
+    sent = inject_offer(in, (uint16_t)queue, mbufs, built);
     rte_pktmbuf_free_bulk(mbufs + sent, built - sent);
-    atomic_fetch_add_explicit(&in->sent, sent, memory_order_relaxed);
     if (!sent && built && !port_up(&in->port))
         return in->host->fail(err, -EPIPE, "dpdk: the peer of port %s has gone; start it again and inject from the beginning", in->port.name);
     return (int)sent;

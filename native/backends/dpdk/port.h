@@ -58,6 +58,23 @@ static bool port_is_pci(const char *input)
     return sscanf(input, "%2x:%2x.%1x%n", &bus, &device, &function, &used) == 3 && (input[used] == '\0' || input[used] == ',');
 }
 
+/* Options of every port, each followed by a space. */
+#define PORT_OPTIONS "eal log huge mtu mbuf mbufs descriptors "
+
+/* Refuses options that are not among `known`. */
+static int port_check_options(const struct fp_host *host, const struct fp_open_args *args, const char *known, char *err)
+{
+    for (uint32_t i = 0; i < args->noptions; i++) {
+        const char *key = args->options[i].key, *at = known;
+        size_t len = strlen(key);
+        while (*at && !(strncmp(at, key, len) == 0 && at[len] == ' '))
+            at += strcspn(at, " ") + 1;
+        if (!*at)
+            return host->fail(err, -EINVAL, "dpdk: unknown option %s; known: %.*s", key, (int)strlen(known) - 1, known);
+    }
+    return 0;
+}
+
 /* An unsigned option within [low, high]; `fallback` if absent; negative on error. */
 static int64_t port_number(const struct fp_host *host, const struct fp_open_args *args, const char *key, int64_t fallback, int64_t low, int64_t high, char *err)
 {
