@@ -33,12 +33,14 @@ class StreamExport:
         *,
         interfaces: Mapping[int, str] | None = None,
         nanoseconds: bool = False,
+        first_sequence: int = 0,
     ) -> None:
         self.name = name
         self.stream = stream
         self._exporter = exporter
         self._interfaces = dict(interfaces or {})
         self._nanoseconds = nanoseconds
+        self._first_sequence = first_sequence
         self._domains: dict[int, _DomainExport] = {}
         self._encoder(exporter.workers - 1, 0)  # refuses an impossible MTU or number of workers at start
 
@@ -84,6 +86,7 @@ class StreamExport:
                 statistics=lambda: self._statistics(worker),
                 interfaces=self._interfaces,
                 nanoseconds=self._nanoseconds,
+                first_sequence=self._first_sequence,
             ),
         )
 
@@ -174,6 +177,8 @@ def run_reference(
     on_closed: OnClosed | None = None,
     interfaces: Mapping[int, str] | None = None,
     nanoseconds: bool = False,
+    first_sequence: int = 0,
+    is_filtered: Callable[[Frame], bool] | None = None,
 ) -> ReferenceOutcome:
     """Meters a capture on packet time and exports it: `streams` by format ("5", "9", "ipfix"), possibly none.
 
@@ -184,8 +189,10 @@ def run_reference(
     profile.check_formats(tuple(streams))
     if assignment is not None:
         workers = len(assignment)
-    exporter = ReferenceExporter(profile, workers, trace=trace)
-    exports = [StreamExport(name, stream, exporter, interfaces=interfaces, nanoseconds=nanoseconds) for name, stream in streams.items()]
+    exporter = ReferenceExporter(profile, workers, trace=trace, is_filtered=is_filtered)
+    exports = [
+        StreamExport(name, stream, exporter, interfaces=interfaces, nanoseconds=nanoseconds, first_sequence=first_sequence) for name, stream in streams.items()
+    ]
     warnings = ["NetFlow v5 cannot carry IPv6: such flows are counted as unrepresentable (S-INV-3)"] if "5" in streams else []
     error: InputError | None = None
     next_flush = [0] * workers

@@ -38,6 +38,7 @@ class Domain:
     statistics: Callable[[], Statistics]
     interfaces: Mapping[int, str] = field(default_factory=dict)  # names by number
     nanoseconds: bool = False  # IPFIX times
+    first_sequence: int = 0  # so that a test can see the sequence wrap
 
 
 class Encoder(ABC):

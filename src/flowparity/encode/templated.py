@@ -48,7 +48,7 @@ class TemplatedEncoder(Encoder):
 
     def __init__(self, domain: Domain, flows: FlowTemplates) -> None:
         self.domain = domain
-        self.sequence = 0
+        self.sequence = domain.first_sequence
         self._flows: dict[tuple[int, bool], Template[Exported]] = {kind: Template(256 + i, fields) for i, (kind, fields) in enumerate(flows.items())}
         self.options: list[tuple[Template[Any], Callable[[], Iterable[Any]]]] = []  # options template, and what it has records of now
         self._boot_ms = domain.boot * 1000

@@ -31,7 +31,7 @@ class V5Encoder(Encoder):
         self._engine = domain.worker
         sampling = domain.profile.sampling
         self._sampling = 0 if sampling is None else (2 if sampling.mode == "random" else 1) << 14 | sampling.interval
-        self._sequence = 0  # flows before this datagram (S-EXP-1)
+        self._sequence = domain.first_sequence  # flows before this datagram (S-EXP-1)
         self._held: list[FlowRecord] = []
 
     def carries(self, record: FlowRecord) -> bool:
