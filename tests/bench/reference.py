@@ -51,9 +51,8 @@ def measure(capture: str, formats: str) -> None:
     assert not outcome.accounting.broken(), outcome.accounting.broken()
     packets = outcome.accounting.received
     size = Path(capture).stat().st_size / 2**20
-    print(
-        f"{packets:>9,} packets {size:7.1f} MiB {records:>9,} records  {packets / seconds:>9,.0f} packets/s  peak {peak / 1024:6.1f} MiB (start {before / 1024:.1f})"
-    )
+    figures = f"{packets:>9,} packets {size:7.1f} MiB {records:>9,} records  {packets / seconds:>9,.0f} packets/s"
+    print(f"{figures}  peak {peak / 1024:6.1f} MiB (start {before / 1024:.1f})")
 
 
 def main() -> None:
@@ -64,9 +63,10 @@ def main() -> None:
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         for packets in (chosen.packets // 10, chosen.packets):
-            for lifetime, label in ((0, "long flows"), (10, "10 packets a flow")):
-                capture = str(Path(directory) / f"{packets}-{lifetime}.pcap")
-                made = ["--flows", str(chosen.flows), "--packets", str(packets), "--lifetime", str(lifetime), "--tcp", "0.8", "--sizes", "imix"]
+            for lifetime, rate, label in ((0, 100_000, "long flows"), (10, 100_000, "10 packets a flow"), (10, 10_000, "the same, slower")):
+                capture = str(Path(directory) / f"{packets}-{lifetime}-{rate}.pcap")
+                flows = ["--flows", str(chosen.flows), "--lifetime", str(lifetime), "--tcp", "0.8", "--sizes", "imix"]
+                made = [*flows, "--packets", str(packets), "--rate", str(rate)]
                 subprocess.run([sys.executable, "-m", "flowparity", "generate", *made, capture], check=True, stdout=subprocess.DEVNULL)
                 for formats in ("", "5,9,ipfix"):
                     print(f"{label:18} {formats or 'records only':12} ", end="", flush=True)
