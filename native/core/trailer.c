@@ -98,3 +98,10 @@ void fp_trailer_stamp(uint8_t *frame, size_t length, int64_t ts_ns, uint32_t seq
     t = fp_put32(t, sequence);
     fp_put32(t, MAGIC_SHORT);
 }
+
+size_t fp_trailer_append(const uint8_t *frame, uint32_t caplen, uint32_t wirelen, int64_t ts_ns, uint32_t sequence, uint8_t *out, size_t room)
+{
+    struct fp_packet p = {.data = frame, .len = caplen, .caplen = caplen, .wirelen = wirelen, .ts_ns = ts_ns};
+
+    return fp_trailer_put(&p, sequence, out, room);
+}

@@ -17,7 +17,4 @@ bool fp_trailer_take(struct fp_packet *);
 /* Writes frame, padding and long trailer to `out`; returns their length, 0 if it is above `room`. `caplen` is at most 65,535. */
 size_t fp_trailer_put(const struct fp_packet *, uint32_t sequence, uint8_t *out, size_t room);
 
-/* Writes the short form into the last 16 octets of a frame whose UDP payload is long enough. */
-void fp_trailer_stamp(uint8_t *frame, size_t length, int64_t ts_ns, uint32_t sequence);
-
 #endif

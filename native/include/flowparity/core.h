@@ -138,6 +138,49 @@ struct fp_registry_line fp_registry_line(unsigned index);
 /* -EOPNOTSUPP: the plug-in has no such side. */
 int fp_backend_probe(const char *name, struct fp_caps *, char *err);
 int fp_injector_probe(const char *name, struct fp_injector_caps *, char *err);
+
+/* Playing a capture or frames in memory into an injector. */
+struct fp_play_config {
+    const char *backend; /* pcap or memory: where the frames come from */
+    const char *input;
+    const char *injector;
+    const char *output; /* an interface, a port */
+    const struct fp_option *options;
+    uint32_t noptions;
+    double rate_pps;     /* on an absolute schedule; 0 = as fast as it goes */
+    uint32_t timeout_ms; /* without any progress */
+    bool trailer;        /* append the long trailer (docs/trailer.md) */
+};
+
+struct fp_not_sent {
+    uint64_t index; /* of the frame in the source */
+    int reason;     /* errno: EMSGSIZE too long, ERANGE too short, ENODATA truncated in the capture, EPROTOTYPE not Ethernet, or what the system said */
+};
+
+struct fp_play_result {
+    uint64_t frames, sent, not_sent;
+    int64_t ns;
+    int64_t worst_lateness_ns; /* behind the schedule */
+    int inside;                /* accepted, but still not out when the time was over */
+};
+
+struct fp_player; /* opaque */
+
+int fp_player_open(const struct fp_play_config *, struct fp_player **, char *err);
+/* Plays the whole source; returns 0, or -errno with what was sent until then in the result. */
+int fp_player_play(struct fp_player *, struct fp_play_result *, char *err);
+/* Ends a running play; async-signal-safe. */
+void fp_player_stop(struct fp_player *);
+/* The `result.not_sent` frames that were not sent, valid until close. */
+const struct fp_not_sent *fp_player_not_sent(const struct fp_player *);
+void fp_player_stats(struct fp_player *, struct fp_stats *);
+void fp_player_caps(const struct fp_player *, struct fp_injector_caps *);
+void fp_player_close(struct fp_player *);
+
+/* The replay trailer for those who write frames themselves. Returns the length, 0 if it is above `room` or the frame above 65,535 octets. */
+size_t fp_trailer_append(const uint8_t *frame, uint32_t caplen, uint32_t wirelen, int64_t ts_ns, uint32_t sequence, uint8_t *out, size_t room);
+/* The short form, into the last 16 octets of a frame with a long enough UDP payload. */
+void fp_trailer_stamp(uint8_t *frame, size_t length, int64_t ts_ns, uint32_t sequence);
 /* cdef end */
 
 #define FP_MEMORY_MAGIC UINT64_C(0x666c6f77706d656d)
