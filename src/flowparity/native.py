@@ -15,7 +15,7 @@ from flowparity import _core
 from flowparity.accounting import Accounting, StreamAccount
 from flowparity.errors import FlowparityError, InputError, SystemFault, UnavailableError, UsageError
 from flowparity.frame import Frame
-from flowparity.harness.interfaces import Tier
+from flowparity.harness.interfaces import Injection, Tier
 from flowparity.profile import Profile
 
 lib: Any = _core.lib
@@ -291,7 +291,7 @@ class Exporter:
         config.profile.check_formats(tuple(formats))
         self = cls.__new__(cls)
         self._config = config
-        self._open(f"0x{int(ffi.cast('uintptr_t', memory)):x}", [(version, None, 0) for version in formats])
+        self._open(_address(memory), [(version, None, 0) for version in formats])
         return self
 
     def _open(self, source: str, collectors: Sequence[tuple[str, str | None, int]]) -> None:
@@ -433,25 +433,10 @@ class Exporter:
             self._run = None
 
 
-def meter(
-    frames: Sequence[Frame],
-    profile: Profile,
-    formats: Sequence[str],
-    workers: int = 1,
-    *,
-    seed: int | None = None,
-    batch: int = 32,
-    sweep_budget: int = 0,
-    ipfix_ns: bool = False,
-    mtu: int = 1500,
-    assignment: Sequence[int] | None = None,
-) -> tuple[dict[str, list[bytes]], RunResult]:
-    """Meters frames inside this process: the datagrams of each format (worker after worker, in order) and the result.
-
-    `assignment` names the worker of each frame; without it the flow hash decides.
-    """
+def _memory(frames: Sequence[Frame], keep: list[Any]) -> Any:
+    """The frames as the source of the backend `memory`; what it points to is added to `keep`."""
     packets = ffi.new("struct fp_packet[]", len(frames))
-    keep = []
+    keep.append(packets)
     for slot, frame in zip(packets, frames, strict=True):
         data = ffi.from_buffer(frame.data)
         keep.append(data)
@@ -470,6 +455,33 @@ def meter(
     memory.magic = lib.FP_MEMORY_MAGIC
     memory.packets = packets
     memory.count = len(frames)
+    keep.append(memory)
+    return memory
+
+
+def _address(memory: Any) -> str:
+    return f"0x{int(ffi.cast('uintptr_t', memory)):x}"
+
+
+def meter(
+    frames: Sequence[Frame],
+    profile: Profile,
+    formats: Sequence[str],
+    workers: int = 1,
+    *,
+    seed: int | None = None,
+    batch: int = 32,
+    sweep_budget: int = 0,
+    ipfix_ns: bool = False,
+    mtu: int = 1500,
+    assignment: Sequence[int] | None = None,
+) -> tuple[dict[str, list[bytes]], RunResult]:
+    """Meters frames inside this process: the datagrams of each format (worker after worker, in order) and the result.
+
+    `assignment` names the worker of each frame; without it the flow hash decides.
+    """
+    keep: list[Any] = []
+    memory = _memory(frames, keep)
     if assignment is not None:
         if len(assignment) != len(frames) or any(not 0 <= a < workers for a in assignment):
             raise UsageError("assignment: it must name one of the workers for every frame")
@@ -492,3 +504,116 @@ def meter(
     with Exporter._over_memory(config, memory, formats) as exporter:
         result = exporter.run()
         return {version: exporter._datagrams(i) for i, version in enumerate(formats)}, result
+
+
+_REASONS = {
+    errno.EMSGSIZE: "longer than the link takes",
+    errno.ERANGE: "shorter than the link takes",
+    errno.ENODATA: "truncated in the capture",
+    errno.EPROTOTYPE: "not Ethernet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InjectorCaps:
+    """What an opened injector can do. Lengths in octets."""
+
+    exact_time: bool
+    queues: int
+    min_frame: int
+    max_frame: int
+    rate_pps: int
+
+
+class Player:
+    """Plays captures or frames into an output over an injector plug-in. Opens nothing before `play`.
+
+    `output` is what the injector's plug-in takes: an interface, a port, `pipe:NAME`.
+    """
+
+    def __init__(self, injector: str, output: str, options: Mapping[str, str] | None = None) -> None:
+        self._injector = injector
+        self._output = output
+        self._options = dict(options or {})
+        self._player: Any = None
+
+    def play(
+        self,
+        source: Path | Sequence[Frame],
+        *,
+        trailer: bool = False,
+        rate_pps: float | None = None,
+        timeout: float = 60.0,
+        on_open: Callable[[InjectorCaps], None] | None = None,
+    ) -> Injection:
+        """Plays everything and waits until it has left; frames that cannot go are in `not_sent`, by reason.
+
+        `rate_pps` sets an absolute schedule, None sends as fast as it goes; `timeout` seconds without progress are a SystemFault. `on_open` is called when the
+        output is open and nothing was sent yet. Raises the errors of the plug-in's open.
+        """
+        keep: list[Any] = []
+
+        def string(text: str) -> Any:
+            keep.append(ffi.new("char[]", os.fsencode(text)))
+            return keep[-1]
+
+        c = ffi.new("struct fp_play_config *")
+        if isinstance(source, Path):
+            c.backend, c.input = string("pcap"), string(str(source))
+        else:
+            memory = _memory(source, keep)
+            c.backend, c.input = string("memory"), string(_address(memory))
+        options = ffi.new("struct fp_option[]", len(self._options))
+        for slot, (key, value) in zip(options, self._options.items(), strict=True):
+            slot.key, slot.value = string(key), string(value)
+        c.injector, c.output, c.options, c.noptions = string(self._injector), string(self._output), options, len(self._options)
+        c.rate_pps = rate_pps or 0
+        c.timeout_ms = round(timeout * 1000)
+        c.trailer = trailer
+        out = ffi.new("struct fp_player **")
+        error = ffi.new("char[]", lib.FP_ERRLEN)
+        code = lib.fp_player_open(c, out, error)
+        if code:
+            _raise(code, _text(error))
+        self._player = out[0]
+        try:
+            if on_open is not None:
+                on_open(self._caps())
+            result = ffi.new("struct fp_play_result *")
+            code = lib.fp_player_play(self._player, result, error)
+            if code:
+                _raise(code, _text(error))
+            return self._injection(result)
+        finally:
+            player, self._player = self._player, None
+            lib.fp_player_close(player)
+
+    def stop(self) -> None:
+        """Ends a running `play`; from any thread or signal handler."""
+        if self._player is not None:
+            lib.fp_player_stop(self._player)
+
+    def _caps(self) -> InjectorCaps:
+        caps = ffi.new("struct fp_injector_caps *")
+        lib.fp_player_caps(self._player, caps)
+        return InjectorCaps(bool(caps.flags & lib.FP_CAP_EXACT_TIME), caps.queues, caps.min_frame, caps.max_frame, caps.rate_pps)
+
+    def _injection(self, result: Any) -> Injection:
+        if result.inside > 0:
+            raise SystemFault(f"injector {self._injector}: {result.inside} frames were accepted but did not leave")
+        reasons: dict[str, list[int]] = {}
+        lost = lib.fp_player_not_sent(self._player)
+        for i in range(result.not_sent):
+            reason = _REASONS.get(lost[i].reason, os.strerror(lost[i].reason))
+            reasons.setdefault(reason, []).append(lost[i].index)
+        not_sent = {reason: tuple(indices) for reason, indices in reasons.items()}
+        return Injection(result.sent, not_sent, result.ns / 1e9, result.worst_lateness_ns)
+
+
+def append_trailer(data: bytes, wirelen: int, ts_ns: int, sequence: int) -> bytes:
+    """The frame, padded, with the long replay trailer behind it (docs/trailer.md)."""
+    room = ffi.new("uint8_t[]", max(len(data), 60) + 24)
+    length = lib.fp_trailer_append(data, len(data), wirelen, ts_ns, sequence, room, len(room))
+    if length == 0:
+        raise UsageError(f"trailer: a frame of {len(data)} octets is longer than the 65535 that it can describe")
+    return bytes(ffi.buffer(room, length))
