@@ -91,7 +91,7 @@ static void send_each(struct udp *u, struct fp_message *messages, unsigned count
     }
 }
 
-/* `count` datagrams of one length, the last one perhaps shorter. False: the kernel cannot, nothing was sent. */
+/* `count` datagrams of one length, the last one perhaps shorter. An error is the fate of them all. False: the kernel cannot, nothing was sent. */
 static bool send_segmented(struct udp *u, struct fp_message *messages, unsigned count)
 {
     char control[CMSG_SPACE(sizeof(uint16_t))] = {0};
@@ -110,14 +110,15 @@ static bool send_segmented(struct udp *u, struct fp_message *messages, unsigned 
     do
         n = sendmsg(u->fd, &header, MSG_NOSIGNAL);
     while (n < 0 && again(u, errno));
-    if (n >= 0) {
-        for (unsigned i = 0; i < count; i++)
-            messages[i].sent = true;
-        return true;
-    }
-    if (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOPROTOOPT)
+    if (n < 0 && (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOPROTOOPT)) {
         u->gso = false;
-    return false;
+        return false;
+    }
+    if (n < 0 && errno == EMSGSIZE)
+        return false;
+    for (unsigned i = 0; i < count; i++)
+        messages[i].sent = n >= 0;
+    return true;
 }
 
 static unsigned run_length(const struct fp_message *messages, unsigned count)
