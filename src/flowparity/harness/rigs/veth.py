@@ -145,7 +145,7 @@ class VethLink(Link):
 
 
 def _needs_trailer(frames: Iterable[Frame]) -> bool:
-    """Whether a frame would not arrive as it is: shorter than the link's header, ending inside a tag that the kernel takes, cut by a snap length, or at time 0."""
+    """Whether a frame would not arrive as it is: too short, ending inside a tag that the kernel takes, cut by a snap length, or at time 0."""
     return any(frame.wirelen > len(frame.data) or frame.ts_ns <= 0 or _too_short(frame.data) for frame in frames)
 
 
