@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Property tests: programs of packets that both exporters must meter alike."""
