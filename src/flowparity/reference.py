@@ -200,6 +200,8 @@ class _Worker:
         self.number = number
         self.trace = trace
         self.sweep_every = sweep_every
+        self.keys_tos_and_interface = profile.keys_tos_and_interface
+        self.keys_vlan = profile.keys_vlan
         self.is_filtered = is_filtered
         self.ipv4 = Cache(lambda entry: deadline(entry, profile)[0])
         self.ipv6 = Cache(lambda entry: deadline(entry, profile)[0])
@@ -247,14 +249,12 @@ class _Worker:
         clock = self.clock
         assert clock is not None
         indices = [index] if self.trace else None
-        if profile.tos_mask != 0xFF:
-            packet = packet._replace(tos=packet.tos & profile.tos_mask)  # S-REC-4
-        if profile.input_interface is not None:
-            packet = packet._replace(interface=profile.input_interface)
-        key = self.key_of(packet)
+        tos = packet.tos & profile.tos_mask  # S-REC-4
+        interface = packet.interface if profile.input_interface is None else profile.input_interface
+        key = self.key_of(packet, tos, interface)
         if is_late(t, clock, profile):  # S-TIM-3: touches no resident record and needs no place
             self.late += 1
-            self.hand_over(Entry(key, packet, t, indices), EndReason.IDLE)
+            self.hand_over(Entry(key, packet._replace(tos=tos, interface=interface), t, indices), EndReason.IDLE)
         else:
             cache = self.ipv4 if len(packet.source) == 4 else self.ipv6
             entry = cache.get(key)
@@ -271,18 +271,18 @@ class _Worker:
             if entry is None:
                 if len(cache) >= profile.cache_size and not self.make_room(cache, clock):
                     return _SHED
-                cache.add(Entry(key, packet, t, indices))
+                cache.add(Entry(key, packet._replace(tos=tos, interface=interface), t, indices))
         self.metered += 1
         self.metered_packets += packet.packets
         self.metered_octets += packet.octets
         return None
 
-    def key_of(self, packet: Packet) -> Key:
+    def key_of(self, packet: Packet, tos: int, interface: int) -> Key:
         """The Flow Key of the profile. IPv4 and IPv6 differ by the length of the addresses (S-REC-5)."""
         key: Key = packet[:5]
-        if self.profile.keys_tos_and_interface:
-            key += packet[5:7]
-        if self.profile.keys_vlan:
+        if self.keys_tos_and_interface:
+            key += (tos, interface)
+        if self.keys_vlan:
             key += packet[7:9]
         return key
 

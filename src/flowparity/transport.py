@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -140,7 +141,8 @@ class IpfixFileStream(ExportStream):
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            self._file.truncate(self._size)
+            with suppress(OSError):  # what is no regular file cannot be cut
+                self._file.truncate(self._size)
             raise SystemFault(f"{self._path}: writing failed: {error.strerror}; whole up to octet {self._size}; make room and run again") from None
         self._size += len(message)
         return Fate.SENT
