@@ -74,6 +74,12 @@ def test_malformed(data: bytes) -> None:
     assert refusal(data) == ("malformed", "S-VER-5")
 
 
+def test_a_type_field_below_0x0600_is_a_length() -> None:
+    """S-VER-4: the verdict is the same, people are told which it was."""
+    reasons = [getattr(parse(frame(ethernet(bytes(60), kind))), "why", "") for kind in (0x05FF, 0x0600)]
+    assert ["LLC" in each for each in reasons] == [True, False]
+
+
 def test_raw_ip_judges_by_its_nibble() -> None:
     """S-VER-5, S-LNK-1."""
     assert packet(ipv4(udp()), link=101).source == A4
@@ -193,6 +199,7 @@ def test_jumbo_is_ignored_with_a_length_and_must_fit() -> None:
 def test_ipv6_length_0() -> None:
     """S-LEN-2: offload for TCP and UDP, else an empty packet."""
     assert packet(ethernet(ipv6(udp(bytes(10)), 17, length=0), V6)).octets == 58
+    assert packet(ethernet(ipv6(tcp(0x02), 6, length=0), V6))[-3:] == (0x02, 1, 60)
     assert packet(ethernet(ipv6(udp(bytes(10)), 58, length=0), V6))[1:] == packet(ethernet(ipv6(b"", 58), V6))[1:]
 
 
@@ -221,6 +228,11 @@ def test_a_header_that_is_not_wholly_there_stays_the_protocol() -> None:
     assert packet(whole).protocol == 17
     assert packet(whole[: 14 + 40 + 15], wire=len(whole)).protocol == 43
     assert packet(whole[: 14 + 40 + 16], wire=len(whole)).protocol == 17
+
+
+def test_a_header_in_ethernet_padding_is_none() -> None:
+    """S-PRT-2, S-LEN-4: captured, but behind `end`."""
+    assert packet(ethernet(ipv6(header(17, size=1), 60, length=8), 0x86DD)).protocol == 60
 
 
 def test_fragments() -> None:
