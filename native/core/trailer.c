@@ -35,12 +35,15 @@ static bool tail(const struct fp_packet *p, size_t back, size_t n, uint8_t *out)
 static bool take_long(struct fp_packet *p, size_t back)
 {
     uint8_t t[FP_TRAILER_LONG];
-    uint32_t wire, captured;
+    uint32_t wire, captured, stripped = 4u * p->ntags;
 
     if (!tail(p, back, sizeof t, t) || fp_get32(t + 20) != MAGIC_LONG || fp_get16(t + 18) != VERSION)
         return false;
     wire = fp_get32(t + 12);
     captured = fp_get16(t + 16);
+    /* The lengths are of the frame as it was sent; tags that were stripped on the way are no longer among the octets. */
+    wire -= stripped < wire ? stripped : wire;
+    captured -= stripped < captured ? stripped : captured;
     if (captured > p->caplen - back - sizeof t)
         return false;
     p->ts_ns = (int64_t)fp_get64(t);
