@@ -14,6 +14,7 @@
 #define BURST 32u
 #define ROOM 66000u              /* the longest frame with its trailer */
 #define SPIN (100 * INT64_C(1000)) /* how long before its time a frame is waited for without sleeping, ns */
+#define LOOK (50 * INT64_C(1000000)) /* how often a sleep looks whether the player was stopped, ns */
 #define STALL_MS 2               /* pause when the injector takes nothing */
 #define REOPENED 64u
 
@@ -26,6 +27,7 @@ struct fp_player {
     uint8_t *arena; /* BURST frames of ROOM octets, with trailers */
     struct fp_not_sent *not_sent;
     size_t capacity;
+    int64_t first_ts; /* of the first frame played; FP_NS_NONE before */
     bool stop;
 };
 
@@ -37,18 +39,21 @@ static int64_t monotonic(void)
     return (int64_t)t.tv_sec * FP_SECOND + t.tv_nsec;
 }
 
-/* Sleeps, then spins, until `due`; returns how late it is. */
-static int64_t wait_until(int64_t due)
+/* Sleeps, then spins, until `due` or until the player is stopped; returns how late it is. */
+static int64_t wait_until(const struct fp_player *p, int64_t due)
 {
     int64_t now = monotonic();
 
-    if (due - now > SPIN) {
-        struct timespec t = {.tv_sec = (due - SPIN) / FP_SECOND, .tv_nsec = (due - SPIN) % FP_SECOND};
+    while (due - now > SPIN) {
+        int64_t until = fp_min(due - SPIN, now + LOOK);
+        struct timespec t = {.tv_sec = until / FP_SECOND, .tv_nsec = until % FP_SECOND};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
-    }
-    do
+        if (__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE))
+            return 0;
         now = monotonic();
-    while (now < due);
+    }
+    while (now < due)
+        now = monotonic();
     return now - due;
 }
 
@@ -141,24 +146,40 @@ static int send_now(struct fp_player *p, const struct fp_packet *frames, const u
     return 0;
 }
 
+/* When a frame shall leave: by the rate, or by its own time; INT64_MIN = now. */
+static int64_t due_of(struct fp_player *p, int64_t start, uint64_t ordinal, const struct fp_packet *f)
+{
+    if (p->config.rate_pps > 0)
+        return start + (int64_t)((double)ordinal * 1e9 / p->config.rate_pps);
+    if (p->config.speed <= 0)
+        return INT64_MIN;
+    if (p->first_ts == FP_NS_NONE)
+        p->first_ts = f->ts_ns;
+    return start + (int64_t)((double)(f->ts_ns - p->first_ts) / p->config.speed);
+}
+
 static int play_burst(struct fp_player *p, const struct fp_packet *burst, unsigned n, int64_t start, uint64_t *offered, struct fp_play_result *result, char *err)
 {
     struct fp_packet frames[BURST];
     uint64_t index[BURST];
-    double gap = p->config.rate_pps > 0 ? 1e9 / p->config.rate_pps : 0;
     int kept = prepare(p, burst, n, result, frames, index);
 
     if (kept < 0)
         return fp_host.fail(err, kept, "out of memory");
     for (unsigned done = 0; done < (unsigned)kept;) {
-        unsigned count = (unsigned)kept - done;
-        if (gap > 0) {
-            int64_t late = wait_until(start + (int64_t)((double)*offered * gap));
-            unsigned due = 1 + (unsigned)fp_min((int64_t)((double)late / gap), BURST);
+        int64_t due = due_of(p, start, *offered, &frames[done]);
+        unsigned count = 1;
+        if (due == INT64_MIN) {
+            count = (unsigned)kept - done;
+        } else {
+            int64_t late = wait_until(p, due);
             if (late > result->worst_lateness_ns)
                 result->worst_lateness_ns = late;
-            count = due < count ? due : count;
+            while (done + count < (unsigned)kept && due_of(p, start, *offered + count, &frames[done + count]) <= due + late)
+                count++;
         }
+        if (__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE))
+            return -ECANCELED;
         int rc = send_now(p, frames + done, index + done, count, result, err);
         if (rc)
             return rc;
@@ -255,6 +276,7 @@ int fp_player_open(const struct fp_play_config *config, struct fp_player **out, 
     if (!p)
         return fp_host.fail(err, -ENOMEM, "out of memory");
     p->config = *config;
+    p->first_ts = FP_NS_NONE;
     p->arena = config->trailer ? malloc((size_t)BURST * ROOM) : NULL;
     if (config->trailer && !p->arena) {
         rc = fp_host.fail(err, -ENOMEM, "out of memory");

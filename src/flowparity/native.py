@@ -543,13 +543,14 @@ class Player:
         *,
         trailer: bool = False,
         rate_pps: float | None = None,
+        speed: float | None = None,
         timeout: float = 60.0,
         on_open: Callable[[InjectorCaps], None] | None = None,
     ) -> Injection:
         """Plays everything and waits until it has left; frames that cannot go are in `not_sent`, by reason.
 
-        `rate_pps` sets an absolute schedule, None sends as fast as it goes; `timeout` seconds without progress are a SystemFault. `on_open` is called when the
-        output is open and nothing was sent yet. Raises the errors of the plug-in's open.
+        `rate_pps` sets an absolute schedule, `speed` plays the frames' own gaps so many times faster, neither sends as fast as it goes. `timeout` seconds
+        without progress are a SystemFault. `on_open` is called when the output is open and nothing was sent yet. Raises the errors of the plug-in's open.
         """
         keep: list[Any] = []
 
@@ -567,7 +568,7 @@ class Player:
         for slot, (key, value) in zip(options, self._options.items(), strict=True):
             slot.key, slot.value = string(key), string(value)
         c.injector, c.output, c.options, c.noptions = string(self._injector), string(self._output), options, len(self._options)
-        c.rate_pps = rate_pps or 0
+        c.rate_pps, c.speed = rate_pps or 0, speed or 0
         c.timeout_ms = round(timeout * 1000)
         c.trailer = trailer
         out = ffi.new("struct fp_player **")

@@ -147,7 +147,8 @@ struct fp_play_config {
     const char *output; /* an interface, a port */
     const struct fp_option *options;
     uint32_t noptions;
-    double rate_pps;     /* on an absolute schedule; 0 = as fast as it goes */
+    double rate_pps;     /* on an absolute schedule; 0 = by `speed` */
+    double speed;        /* the capture's own gaps, so many times faster; 0 = as fast as it goes */
     uint32_t timeout_ms; /* without any progress */
     bool trailer;        /* append the long trailer (docs/trailer.md) */
 };
