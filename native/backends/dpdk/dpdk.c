@@ -35,6 +35,7 @@ struct queue {
     int64_t last_ns;      /* CLOCK_MONOTONIC of the last frame after stop */
     int64_t link_checked; /* queue 0 */
     struct ticks ticks;
+    _Atomic bool bye; /* the injector has said that nothing follows */
     bool ended;
 } __rte_cache_aligned;
 
@@ -50,7 +51,7 @@ struct fp_source {
     uint32_t flags, snaplen;
     int ts_offset;
     uint64_t ts_flag;
-    _Atomic bool stopping, peer_gone, drained; /* drained: a dealt-out file is at its end */
+    _Atomic bool stopping, peer_gone, drained; /* drained: a dealt-out input is at its end */
     _Atomic uint64_t file_lost; /* frames that net_pcap lost, as last seen */
     struct queue queues[FP_MAX_QUEUES];
 };
@@ -342,7 +343,7 @@ static void fill(const struct fp_source *s, struct queue *q, unsigned queue, str
     q->received++;
 }
 
-/* Answers and removes hellos from a burst; the number of frames left. */
+/* Answers and removes hellos from a burst, and minds the bye; the number of frames left. */
 static unsigned answer_hellos(struct fp_source *s, unsigned queue, struct rte_mbuf **mbufs, unsigned count)
 {
     unsigned kept = 0;
@@ -351,6 +352,8 @@ static unsigned answer_hellos(struct fp_source *s, unsigned queue, struct rte_mb
         int kind = hello_kind(mbufs[i]);
         if (kind == HELLO_ASK && s->port.ntx)
             hello_send(s->port.id, (uint16_t)(queue % s->port.ntx), s->port.pools[queue], HELLO_REPLY, hello_queue(mbufs[i]));
+        if (kind == HELLO_BYE)
+            atomic_store(s->spread.on ? &s->drained : &s->queues[queue].bye, true);
         if (kind)
             rte_pktmbuf_free(mbufs[i]);
         else
@@ -369,12 +372,15 @@ static bool file_ended(struct fp_source *s)
     return atomic_exchange(&s->file_lost, stats.rx_nombuf + stats.ierrors) == stats.rx_nombuf + stats.ierrors;
 }
 
-/* Whether a queue that just gave no frame will give none any more: 1 end, 0 not yet, -errno. */
-static int at_end(struct fp_source *s, unsigned queue, char *err)
+/* Whether a queue that just gave no frame will give none any more: 1 end, 0 not yet, -errno. `gone`: the peer had gone already before the queue was looked at. In a replay
+ * (hello=1) the sender's going is the end of the input. */
+static int at_end(struct fp_source *s, unsigned queue, bool gone, char *err)
 {
     struct queue *q = &s->queues[queue];
     int64_t now;
 
+    if (s->queues[queue].bye || (s->hello && s->spread.on && atomic_load(&s->drained) && rte_ring_empty(s->spread.rings[queue])))
+        return 1;
     if (s->finite)
         return s->spread.on ? atomic_load(&s->drained) && rte_ring_empty(s->spread.rings[queue]) : file_ended(s);
     if (s->fed)
@@ -387,7 +393,9 @@ static int at_end(struct fp_source *s, unsigned queue, char *err)
     }
     if (!s->watch_link)
         return 0;
-    if (atomic_load_explicit(&s->peer_gone, memory_order_relaxed))
+    if (gone && s->hello)
+        return 1;
+    if (gone)
         return s->host->fail(err, -EPIPE, "dpdk: the vhost peer of %s has gone; start it again, then the exporter", s->port.name);
     if (queue == 0 && now - q->link_checked > LINK_CHECK_NS) {
         q->link_checked = now;
@@ -449,10 +457,11 @@ static int dpdk_recv(struct fp_source *s, unsigned queue, struct fp_packet *pack
     if (q->ended)
         return FP_END;
     for (unsigned spins = 0;; spins++) {
+        bool gone = atomic_load_explicit(&s->peer_gone, memory_order_acquire);
         count = take(s, queue, mbufs, RTE_MIN(max, s->finite ? FILE_BURST : (unsigned)BURST));
         if (count)
             break;
-        int rc = at_end(s, queue, err);
+        int rc = at_end(s, queue, gone, err);
         if (rc > 0)
             q->ended = true;
         if (rc)

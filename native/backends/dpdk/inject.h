@@ -9,6 +9,7 @@
 #include "hello.h"
 #include "port.h"
 #include "spread.h"
+#include "vhost.h"
 
 #define INJECT_RETRIES 2048   /* polls of a full queue before the caller gets its turn */
 #define INJECT_HELLO   10000  /* ms that the handshake may last, if link_wait does not say otherwise */
@@ -38,11 +39,22 @@ static int inject_probe(const struct fp_host *host, struct fp_injector_caps *cap
     return 0;
 }
 
+/* Says on every queue that nothing will follow. */
+static void inject_bye(struct fp_injector *in)
+{
+    for (uint16_t q = 0; q < in->port.ntx; q++)
+        for (unsigned tries = 0; tries < INJECT_RETRIES && !hello_send(in->port.id, q, in->pool, HELLO_BYE, q); tries++)
+            sched_yield();
+}
+
 static void inject_close(struct fp_injector *in)
 {
+    if (atomic_load(&in->ready) == 1 && in->hello)
+        inject_bye(in);
     pthread_mutex_lock(&eal.lock);
     struct rte_mempool *pool = in->pool;
     port_detach(&in->port);
+    vhost_wake();
     rte_mempool_free(pool);
     pthread_mutex_unlock(&eal.lock);
     pthread_mutex_destroy(&in->ready_lock);
@@ -63,6 +75,15 @@ static int inject_open_locked(const struct fp_host *host, const struct fp_open_a
     if ((rc = spread_option(host, args, &in->toeplitz, err)) < 0)
         return rc;
     in->spread = queues != args->queues;
+    bool vhost = strncmp(args->input, "net_vhost", 9) == 0 || strncmp(args->input, "eth_vhost", 9) == 0;
+    if (vhost) {
+        if ((rc = eal_start(host, args, NULL, err)) < 0)
+            return rc;
+        struct quiet q;
+        quiet_begin(&q);
+        vhost_alarm_open();
+        quiet_end(&q);
+    }
     in->patience = wait * 1000000;
     in->hello = hello && strcmp(hello, "1") == 0;
     if ((rc = port_attach(host, args, args->input, &in->port, err)) < 0 || (rc = port_start(host, args, &in->port, (uint16_t)queues, (uint16_t)queues, 0, err)) < 0)
@@ -72,6 +93,7 @@ static int inject_open_locked(const struct fp_host *host, const struct fp_open_a
     if (!(in->pool = port_pool(&in->port, FP_MAX_QUEUES, PORT_POOL_LARGE, RTE_MBUF_DEFAULT_DATAROOM, 0)))
         return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
     in->max_frame = port_max_frame(&in->port, args->input);
+    vhost_wake();
     return 0;
 }
 
