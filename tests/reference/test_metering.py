@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowparity.cache import Entry
 from flowparity.errors import UsageError
+from flowparity.expiry import ends_before
+from flowparity.flow import EndReason
 from flowparity.frame import Frame
+from flowparity.packet import Packet, parse
 from flowparity.profile import SECOND, Profile, Sampling
 from flowparity.reference import ClosedRecord, ReferenceExporter, Sampler, splitmix64, verdict_of
 
@@ -126,6 +130,18 @@ class TestDeadlines:
         assert outline(run(frames, sweep_every=sweep_every)) == [((0,), 1), ((1,), 4)]
 
 
+def test_the_packet_counter_never_wraps_either() -> None:
+    """S-END-4."""
+    packet = parse(udp_frame())
+    assert isinstance(packet, Packet)
+    entry = Entry((), packet, EPOCH, None)
+    profile = Profile(counter_bits=32)
+    entry.packets = 2**32 - 2
+    assert ends_before(entry, packet, EPOCH, EPOCH, profile) is None
+    entry.packets = 2**32 - 1
+    assert ends_before(entry, packet, EPOCH, EPOCH, profile) == EndReason.ACTIVE
+
+
 def test_frames_of_every_verdict_move_the_clock() -> None:
     """S-TIM-2."""
     arp = frame(ethernet(b"", 0x0806), 30, index=1)
@@ -196,6 +212,16 @@ def test_what_is_due_leaves_first(on_full: str) -> None:
     closed, exporter = full(on_full, [udp_frame(0, 0, port=0), udp_frame(10, 1, port=1), udp_frame(16, 2, port=2)])
     assert outline(closed) == [((0,), 1), ((1,), 4), ((2,), 4)]
     assert (exporter.accounting().evicted, exporter.accounting().shed) == (0, 0)
+
+
+def test_deadlines_that_came_nearer_are_kept_by_sweeps() -> None:
+    """S-END-6, S-FUL-1: by a FIN in a later packet, and by an older packet."""
+    exporter = ReferenceExporter(Profile(active_timeout=9 * SECOND, reorder=SECOND), trace=True, sweep_every=0)
+    for each in (tcp_frame(ACK, 20, 0), tcp_frame(FIN, 21, 1), udp_frame(20, 2), udp_frame(19.5, 3)):
+        assert exporter.feed(each) == []
+    assert outline(exporter.feed(udp_frame(27, 4, port=9))) == [((0, 1), 3)]
+    assert exporter.feed(udp_frame(29.25, 5, port=9)) == []
+    assert outline(exporter.feed(udp_frame(29.5, 6, port=9))) == [((2, 3), 2)]
 
 
 def test_the_families_do_not_share_the_cache() -> None:
