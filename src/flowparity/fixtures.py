@@ -57,8 +57,8 @@ ELEMENTS = frozenset(
 _TOP = {"description", "rules", "level", "formats", "workers", "profile", "run", "capture", "metadata", "assignment", "expect"}
 _CAPTURE = {"recipe", "epoch", "format", "link", "resolution", "interfaces"}
 _EXPECT = {"records", "verdicts", "counts", "refused", "final_clock", "partial", "wire"}
-_RUN = {"filter", "export_socket", "mtu", "first_sequence", "clock"}
-_WIRE = {"datagrams", "at_least", "records", "most_records", "most_octets", "sequences"}
+_RUN = {"mtu"}
+_WIRE = {"at_least", "records", "most_records", "most_octets"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Fixture:
     formats: tuple[str, ...]
     workers: int
     profile_table: Mapping[str, Any]  # as written, with counter_bits = 32 unless it says otherwise
-    run: Mapping[str, Any]  # run parameters beside the profile: filter, export_socket, mtu, first_sequence, clock
+    run: Mapping[str, Any]  # run parameters beside the profile: mtu, of the path to the collector
     capture: Mapping[str, Any]  # how the capture is made: recipe, epoch, format, link, resolution, interfaces
     tags: Mapping[int, tuple[tuple[int, int], ...]]  # stripped tags (TPID, TCI) by frame, outermost first
     segments: Mapping[int, int]  # super-packets by frame
