@@ -104,6 +104,8 @@ class ReferenceExporter:
         receiver.receive(frame, t)
         if self.clock_kind == "packet":
             receiver.export_ns = receiver.newest
+        else:  # S-TIM-6: the wall clock, but never before what a record ends with
+            receiver.export_ns = max(t, receiver.export_ns or t)
         return receiver.take()
 
     def verdict(self, worker: int = 0) -> Refusal | None:

@@ -218,7 +218,7 @@ class TestTemplated:
             expected = (expected + (1 if name == "9" else len(each["records"]))) % 2**32
         assert len(flows(wire)) == 2000
 
-    @pytest.mark.parametrize("most", [300, 512, 1472])
+    @pytest.mark.parametrize("most", [303, 512, 1471, 1472])
     def test_mtu(self, name: str, most: int) -> None:
         """S-EXP-4, V9-TX-02, IPFIX-UDP-02: never above, and no room left for one record more."""
         wire = Wire(name, most)
@@ -229,6 +229,17 @@ class TestTemplated:
         assert all(each["size"] > most - 4 * 4 - 100 for each in full)
         with pytest.raises(UsageError, match="MTU"):
             make_encoder(name, domain(max_message=90))
+
+    @pytest.mark.parametrize("most", [303, 1472])
+    def test_messages_are_filled(self, name: str, most: int) -> None:
+        """S-EXP-4: as many records of one template as fit, and not one more."""
+        wire = Wire(name, most)
+        encoder = make_encoder(name, domain(max_message=most))
+        held = [message.flow_records for message in exhaust(encoder, [record()] * 100) if wire.read(message.data) and message.flow_records]
+        size = sum(octets for _, octets in wire.templates[256][1])
+        header = 20 if name == "9" else 16
+        fit = max(n for n in range(40) if header + -(-(4 + n * size) // 4) * 4 <= most)
+        assert set(held[:-1]) == {fit}
 
     def test_refresh_by_datagrams(self, name: str) -> None:
         """S-EXP-4, S-EXP-7: every 3 datagrams of data come templates, then options data."""

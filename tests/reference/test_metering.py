@@ -278,8 +278,12 @@ def test_wall_clock() -> None:
     exporter.feed(udp_frame(0, 0))
     assert exporter.advance(EPOCH + 16 * SECOND, delay_ns=SECOND) == []
     assert outline(exporter.advance(EPOCH + 16 * SECOND + SECOND // 10, delay_ns=SECOND)) == [((0,), 1)]
+    assert exporter.export_ns() == EPOCH + 16 * SECOND + SECOND // 10
+    exporter.feed(udp_frame(17, 1))
+    assert exporter.export_ns() == EPOCH + 17 * SECOND
+    exporter.advance(EPOCH + 20 * SECOND)
     exporter.flush()
-    assert exporter.final_clock_ns == EPOCH + 15 * SECOND
+    assert exporter.final_clock_ns == EPOCH + 20 * SECOND - SECOND // 10
     assert exporter.boot() == EPOCH // SECOND
 
 
