@@ -76,7 +76,7 @@ def v9_reserved(stream: Stream, context: Context) -> Iterator[Hit]:
 
 @rule("V9-FLD-12")
 def v9_absolute_times(stream: Stream, context: Context) -> Iterator[Hit]:
-    """Millisecond times in v9 have 8 octets and count since 1970: they end no later than export, and at most half a year before."""
+    """Millisecond times in v9 have 8 octets and count since 1970: seconds in them would end in January 1970."""
     for item, offset, template in templates(stream):
         for f in template.fields:
             if f.element.pen == 0 and f.element.number in (152, 153) and f.length != 8:
@@ -84,7 +84,7 @@ def v9_absolute_times(stream: Stream, context: Context) -> Iterator[Hit]:
     for item, record in records(stream):
         value = record.get("flowEndMilliseconds")
         export = (item.message.header.seconds or 0) * SECOND
-        if isinstance(value, int) and value < export - 183 * 86_400 * SECOND:
+        if isinstance(value, int) and value * 100 < export:
             yield Hit("V9-FLD-12", item.index, record.offset, f"flowEndMilliseconds is {value // MILLISECOND}, the export second {item.message.header.seconds}")
 
 
