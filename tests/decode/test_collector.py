@@ -18,6 +18,9 @@ from flowparity.collector import CaptureReport, Collector, read_capture
 from flowparity.errors import InputError, SystemFault
 
 
+LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_datagrams_arrive_in_order_with_kernel_times(host: str) -> None:
     with Collector(host) as collector, socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -59,11 +62,11 @@ def test_capture_with_fragments_and_other_packets(tmp_path: Path) -> None:
     whole = IP(src="192.0.2.1", dst="192.0.2.2", id=7) / UDP(sport=9, dport=2055) / Raw(payload)
     lost = IP(src="192.0.2.1", dst="192.0.2.2", id=8) / UDP(sport=9, dport=2055) / Raw(payload)
     pieces = fragment(whole, 1000)
-    packets = [Ether() / p for p in [pieces[2], pieces[0], *pieces[3:], pieces[1], fragment(lost, 1000)[0]]]
+    packets = [LINK / p for p in [pieces[2], pieces[0], *pieces[3:], pieces[1], fragment(lost, 1000)[0]]]
     packets += [
-        Ether() / ARP(),
-        Ether() / IPv6(src="2001:db8::1") / UDP(sport=10, dport=4739) / Raw(b"six"),
-        Ether() / IP() / UDP(dport=2055, chksum=1) / Raw(b"bad"),
+        LINK / ARP(),
+        LINK / IPv6(src="2001:db8::1") / UDP(sport=10, dport=4739) / Raw(b"six"),
+        LINK / IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=2055, chksum=1) / Raw(b"bad"),
     ]
     wrpcap(str(tmp_path / "x.pcap"), packets)
     report = CaptureReport()
