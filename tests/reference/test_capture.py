@@ -90,8 +90,8 @@ def test_pcapng_interfaces_resolutions_and_offsets(file: Path, order: str) -> No
 def test_pcapng_sections_of_either_order_simple_and_old_packets(file: Path) -> None:
     simple = block(3, struct.pack("<I", 90) + DATA[:50])
     old = block(2, struct.pack(">HHIIII", 0, 5, 0, 9, 60, 61) + DATA, ">")
-    file.write_bytes(section() + interface(snaplen=50) + simple + section(">") + interface(">") + old)
-    assert list(read_capture(file)) == [Frame(0, DATA[:50], 90, 1, 0, 0), Frame(9000, DATA, 61, 1, 0, 1)]
+    file.write_bytes(section() + interface(snaplen=50) + simple + section(">") + interface(">", options=option(9, b"\x09", ">")) + old)
+    assert list(read_capture(file)) == [Frame(0, DATA[:50], 90, 1, 0, 0), Frame(9, DATA, 61, 1, 0, 1)]
 
 
 BAD = {
