@@ -17,7 +17,6 @@ from scapy.utils import wrpcap
 from flowparity.collector import CaptureReport, Collector, read_capture
 from flowparity.errors import InputError, SystemFault
 
-
 LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 
 

@@ -332,6 +332,10 @@ TABLE = """
 413 dot1qServiceInstancePriority u8 i
 414 dot1qCustomerSourceMacAddress mac -
 415 dot1qCustomerDestinationMacAddress mac -
+430 layer2FrameDeltaCount u64 d
+431 layer2FrameTotalCount u64 t
+432 pseudoWireDestinationIPv4Address ipv4 -
+433 ignoredLayer2FrameTotalCount u64 t
 434 mibObjectValueInteger s32 q
 435 mibObjectValueOctetString octets -
 438 mibObjectValueIPAddress ipv4 -
