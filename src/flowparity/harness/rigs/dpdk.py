@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links into the backend `dpdk` without a NIC: captures on net_ring and net_pcap, virtio-user fed by vhost from a process of its own, and DPDK's af_packet
-and af_xdp PMDs on veth.
+"""Links into the backend `dpdk` without a NIC.
+
+Captures on net_ring and net_pcap, virtio-user fed by vhost from a process of its own, and DPDK's af_packet and af_xdp PMDs on veth.
 
 How packets' own times travel: net_ring carries them in the mbuf (`own`); everywhere else they travel in the trailer, which also keeps wire lengths and tells
 each frame's ordinal.

@@ -2,8 +2,8 @@
 """Plays captures into an injector plug-in from a process of its own: `python -m flowparity.harness.rigs.feeder`.
 
 A process of its own, because a framework that starts once in a process (DPDK) serves one side of a link only, and because its crash must cost one case and not
-the harness. The process serves many captures. Both sides write JSON lines: a request opens the output and is answered by {"open": true}; {"go": true} then plays
-and is answered by what was sent, {"go": false} closes the output. An error is {"error": {kind, text}} in place of any answer.
+the harness. The process serves many captures. Both sides write JSON lines: a request opens the output and is answered by {"open": true}; {"go": true} then
+plays and is answered by what was sent, {"go": false} closes the output. An error is {"error": {kind, text}} in place of any answer.
 """
 
 from __future__ import annotations
