@@ -5,38 +5,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.packaging.conftest import CHECKOUT, run
+
 TINY = CHECKOUT / "fixtures" / "tcp" / "syn-after-fin.pcap"
 RUNTIME_DATA = ("flowparity/data/semantics.md", "flowparity/data/requirements/v9-message.toml", "flowparity/py.typed")
-
-
-def run(*command: Any, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A program that must succeed; its output is shown when it does not."""
-    done = subprocess.run([*map(str, command)], cwd=cwd, text=True, capture_output=True, check=False, timeout=600, **options)
-    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-@pytest.fixture(scope="session")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's files and nothing else: what is tracked or about to be."""
-    target = tmp_path_factory.mktemp("source")
-    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=CHECKOUT).stdout
-    for name in filter(None, listed.split("\0")):
-        if (CHECKOUT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(CHECKOUT / name, target / name)
-    return target
 
 
 @pytest.fixture(scope="session")
@@ -50,13 +29,6 @@ def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def only(directory: Path, pattern: str) -> Path:
     (found,) = directory.glob(pattern)
     return found
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> Path:
-    """A virtual environment with nothing in it."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    return tmp_path / "venv"
 
 
 def smoke(environment: Path, elsewhere: Path) -> None:
@@ -91,17 +63,17 @@ def test_the_wheel_holds_what_runs_need(built: Path) -> None:
 
 
 def test_wheel(built: Path, environment: Path, tmp_path: Path) -> None:
-    run(environment / "bin" / "pip", "install", only(built, "*.whl"), cwd=tmp_path)
+    run(environment / "bin" / "pip", "install", "--quiet", only(built, "*.whl"), cwd=tmp_path)
     smoke(environment, tmp_path / "elsewhere")
 
 
 def test_sdist(built: Path, environment: Path, tmp_path: Path) -> None:
-    run(environment / "bin" / "pip", "install", only(built, "*.tar.gz"), cwd=tmp_path)
+    run(environment / "bin" / "pip", "install", "--quiet", only(built, "*.tar.gz"), cwd=tmp_path)
     smoke(environment, tmp_path / "elsewhere")
 
 
 def test_checkout(source: Path, environment: Path, tmp_path: Path) -> None:
-    run(environment / "bin" / "pip", "install", ".", cwd=source)
+    run(environment / "bin" / "pip", "install", "--quiet", ".", cwd=source)
     smoke(environment, tmp_path / "elsewhere")
 
 
@@ -109,7 +81,7 @@ def test_editable(source: Path, environment: Path, tmp_path: Path) -> None:
     """An edit shows without another installation."""
     copy = tmp_path / "checkout"
     shutil.copytree(source, copy)
-    run(environment / "bin" / "pip", "install", "-e", ".", cwd=copy)
+    run(environment / "bin" / "pip", "install", "--quiet", "-e", ".", cwd=copy)
     smoke(environment, tmp_path / "elsewhere")
     module = copy / "src" / "flowparity" / "__init__.py"
     module.write_text(module.read_text(encoding="utf-8").replace('__version__ = "', '__version__ = "9.'), encoding="utf-8")

@@ -33,7 +33,9 @@ def row(record: FlowRecord) -> tuple[object, ...]:
     return tuple(getattr(record, name) for name in NAMES)
 
 
-def reference(frames: Sequence[Frame], profile: Profile, workers: int = 1, assignment: Sequence[int] | None = None, sweep_every: int | None = SECOND) -> Reported:
+def reference(
+    frames: Sequence[Frame], profile: Profile, workers: int = 1, assignment: Sequence[int] | None = None, sweep_every: int | None = SECOND
+) -> Reported:
     """The reference's records."""
     exporter = ReferenceExporter(profile, workers, sweep_every=sweep_every)
     closed = []

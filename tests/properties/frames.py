@@ -72,7 +72,17 @@ def _ipv4(step: Step) -> bytes:
     claimed = {"": real, "zero": 0, "long": real + 1500, "short": max(1, real - 12)}[step.length]
     version = 4 if step.damage != "version" else 5
     head = struct.pack(
-        "!BBHHHBBH4s4s", version << 4 | ihl, step.tos, claimed, 7, _fragment_offset(step), step.ttl, step.protocol, 0, bytes([10, 0, 0, step.flow]), bytes([10, 0, 1, step.flow % 2])
+        "!BBHHHBBH4s4s",
+        version << 4 | ihl,
+        step.tos,
+        claimed,
+        7,
+        _fragment_offset(step),
+        step.ttl,
+        step.protocol,
+        0,
+        bytes([10, 0, 0, step.flow]),
+        bytes([10, 0, 1, step.flow % 2]),
     ) + bytes([1]) * (4 * step.options)
     checksum = _checksum(head) ^ (1 if step.damage == "checksum" else 0)
     return head[:10] + struct.pack("!H", checksum) + head[12:] + inner

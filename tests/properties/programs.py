@@ -30,7 +30,19 @@ def profiles(*, lossless: bool = True, reorder: st.SearchStrategy[int] | None = 
     """Profiles with short times. `lossless` keeps the cache large enough that nothing is evicted or shed."""
     seconds = st.sampled_from([0, SECOND, 2 * SECOND, 3 * SECOND])
 
-    def make(key: str, mask: int, interface: int | None, idle: int, active: int, linger: int | None, disorder: int, bits: int, sampling: Sampling | None, size: int, full: str) -> Profile:
+    def make(
+        key: str,
+        mask: int,
+        interface: int | None,
+        idle: int,
+        active: int,
+        linger: int | None,
+        disorder: int,
+        bits: int,
+        sampling: Sampling | None,
+        size: int,
+        full: str,
+    ) -> Profile:
         if linger is not None and idle and linger > idle:
             linger = idle
         return Profile(

@@ -80,6 +80,8 @@ def test_everything_was_met() -> None:
     """Each link type, verdict and end reason in at least one example of a hundred; otherwise the properties above prove little."""
     if MET["examples"] < settings().max_examples:
         pytest.fail("run the whole module: this test looks at what the others met")
-    wanted = [f"link {link}" for link in LINKS] + ["sampled_out", "non_ip", "malformed", "shed", "metered", "late"] + [f"reason {reason}" for reason in range(1, 6)]
+    wanted = (
+        [f"link {link}" for link in LINKS] + ["sampled_out", "non_ip", "malformed", "shed", "metered", "late"] + [f"reason {reason}" for reason in range(1, 6)]
+    )
     rare = {name: MET[name] for name in wanted if MET[name] * 100 < MET["examples"]}
     assert not rare, f"of {MET['examples']} examples"

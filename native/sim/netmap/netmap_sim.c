@@ -14,7 +14,9 @@
  *   fail=WHAT     ENOENT, EACCES at open; ENXIO, EBUSY, ENOMEM, EINVAL, ENOTTY, VERSION at NIOCCTRL
  * Ports named X{N and X}N are the two ends of a pipe.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "flowparity/netmap_abi.h"
 
 #include <dlfcn.h>

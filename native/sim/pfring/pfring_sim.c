@@ -11,7 +11,9 @@
  *   drop=N        lose the first N frames and count them
  *   fail=WHAT     ENOBUFS, EBUSY at create_cluster; ENOTSOCK, ENODEV, EPERM at open; DEMO: delivery ends after 100 packets
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "flowparity/pfring_abi.h"
 
 #include <errno.h>
