@@ -14,11 +14,9 @@ from typing import Any
 
 from flowparity.cli.options import endpoint, formats_of
 from flowparity.cli.output import accounting_text, note, progress
-from flowparity.cli.signals import stop_requests
+from flowparity.cli.signals import run_stoppable
 from flowparity.errors import UnavailableError, UsageError
 from flowparity.profile import Profile
-
-_POLL = 0.1  # seconds after which the main thread looks for signals
 
 Collector = tuple[str, str, int]  # format, numeric address, port
 
@@ -47,13 +45,13 @@ def address_of(host: str) -> str:
         raise UsageError(f"--collector: {host} does not resolve ({getattr(error, 'strerror', error)}); give an address") from None
 
 
-def options_of(texts: Sequence[str]) -> dict[str, str]:
+def options_of(texts: Sequence[str], option: str = "--backend-option") -> dict[str, str]:
     """KEY=VALUE pairs (UsageError)."""
     out = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"--backend-option: {text!r} is not KEY=VALUE")
+            raise UsageError(f"{option}: {text!r} is not KEY=VALUE")
         out[key] = value
     return out
 
@@ -78,41 +76,23 @@ def is_live(name: str) -> bool:
 
 
 def run_native_export(backend: str, source: str, profile: Profile, collectors: tuple[Collector, ...], **settings: Any) -> Any:
-    """Runs the native exporter to the end of its source or to a signal, and returns its RunResult.
-
-    The run has a thread of its own: the main thread stays awake for signals.
-    """
+    """Runs the native exporter to the end of its source or to a signal, and returns its RunResult."""
     from flowparity.native import Exporter, RunConfig
 
     config = RunConfig(backend=backend, input=source, profile=profile, collectors=collectors, **settings)
-    with Exporter(config) as exporter:
-        outcome: list[Any] = []
-        failure: list[BaseException] = []
+    asked = threading.Event()
+    with Exporter(config) as exporter, progress(f"exporting {source}"):
 
-        def work() -> None:
-            try:
-                outcome.append(exporter.run())
-            except BaseException as error:  # handed to the main thread as it is
-                failure.append(error)
+        def tick() -> None:
+            if asked.is_set():
+                asked.clear()
+                note(accounting_text(exporter.snapshot().accounting))
 
-        thread = threading.Thread(target=work, name="exporter")
-        asked = threading.Event()
         before = signal.signal(signal.SIGUSR1, _setter(asked))
         try:
-            with stop_requests(exporter.stop), progress(f"exporting {source}"):
-                thread.start()
-                while thread.is_alive():
-                    thread.join(_POLL)
-                    if asked.is_set():
-                        asked.clear()
-                        note(accounting_text(exporter.snapshot().accounting))
+            return run_stoppable(exporter.run, exporter.stop, tick)
         finally:
             signal.signal(signal.SIGUSR1, before)
-            exporter.stop()
-            thread.join()
-        if failure:
-            raise failure[0]
-        return outcome[0]
 
 
 def _setter(event: threading.Event) -> Any:
