@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from flowparity.cli.output import note, print_json, progress
-from flowparity.cli.signals import stop_requests
+from flowparity.cli.signals import run_stoppable
 from flowparity.errors import UsageError
 
 Capture = Annotated[Path, typer.Argument(help="The capture (pcap or pcapng, Ethernet).", show_default=False)]
 Interface = Annotated[str, typer.Option("--interface", "-i", help="Where to send.", show_default=False)]
 Rate = Annotated[float | None, typer.Option("--rate", help="Packets per second, on an absolute schedule.", metavar="PPS", show_default=False)]
-Speed = Annotated[float | None, typer.Option("--speed", help="The capture's own gaps, so many times faster.  [default: 1]", metavar="X", show_default=False)]
+Speed = Annotated[float | None, typer.Option("--speed", help="The capture's own gaps, so many times faster (default 1).", metavar="X", show_default=False)]
 Top = Annotated[bool, typer.Option("--top", help="As fast as it goes.")]
 Trailer = Annotated[bool, typer.Option("--trailer", help="Append the replay trailer (docs/trailer.md), for paths that lose the packets' own times.")]
 Name = Annotated[str, typer.Option("--injector", help="af_packet, or xdp_live for speed; 'flowparity backends' lists them.", metavar="NAME")]
@@ -54,10 +54,10 @@ def replay(
         raise UsageError("--top excludes --rate and --speed; give one of them")
     if not top and rate is None and speed is None:
         speed = 1.0
-    config = ReplayConfig(capture, interface, injector, options_of(option or []), trailer, rate, speed, timeout)
+    config = ReplayConfig(capture, interface, injector, options_of(option or [], "--option"), trailer, rate, speed, timeout)
     run = (TolerantReplay if allow_not_sent else Replay)(config)
-    with stop_requests(run.stop), progress(f"playing {capture}"):
-        report = run.run()
+    with progress(f"playing {capture}"):
+        report = run_stoppable(run.run, run.stop)
     missing = sum(len(indices) for indices in report.injection.not_sent.values())
     if json:
         print_json(report.document())
