@@ -24,7 +24,8 @@ struct record {
     uint32_t seconds, nanoseconds, caplen, wirelen;
 };
 
-static struct fp_caps toy_caps(void) {
+static struct fp_caps toy_caps(void)
+{
     return (struct fp_caps){
         .size = sizeof(struct fp_caps),
         .flags = FP_CAP_EXACT_TIME | FP_CAP_WIRE_LENGTH | FP_CAP_DROPS_KNOWN | FP_CAP_STAMPS_SEQUENCE,
@@ -36,18 +37,21 @@ static struct fp_caps toy_caps(void) {
     };
 }
 
-static int toy_probe(const struct fp_host *host, struct fp_caps *caps, char *err) {
+static int toy_probe(const struct fp_host *host, struct fp_caps *caps, char *err)
+{
     (void)host, (void)err;
     *caps = toy_caps();
     return 0;
 }
 
-static void toy_close(struct fp_source *s) {
+static void toy_close(struct fp_source *s)
+{
     fclose(s->file);
     free(s);
 }
 
-static int toy_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err) {
+static int toy_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err)
+{
     struct fp_source *s;
     uint32_t header[6];
     int rc;
@@ -83,7 +87,8 @@ out_memory:
     return rc;
 }
 
-static int toy_recv(struct fp_source *s, unsigned queue, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err) {
+static int toy_recv(struct fp_source *s, unsigned queue, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err)
+{
     size_t used = 0;
     unsigned n = 0;
 
