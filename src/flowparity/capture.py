@@ -122,7 +122,7 @@ class _Reader:
             data = read(caplen)
             if len(data) < caplen:
                 raise self._cut(f"in its data ({len(data)} of {caplen} octets)")
-            yield Frame(seconds * _SECOND + fraction * scale, data, max(wirelen, caplen), link, 0, self._index)
+            yield Frame(seconds * _SECOND + fraction * scale, data, wirelen, link, 0, self._index)
             self._index += 1
 
     def _pcapng(self) -> Iterator[Frame]:
@@ -203,7 +203,7 @@ class _Reader:
         if start + caplen > len(body):
             raise self._damaged(f"a captured length of {caplen} beyond its block")
         time = 0 if stamp is None else stamp * _SECOND // interface.units + interface.offset * _SECOND
-        return Frame(time, body[start : start + caplen], max(wirelen, caplen), interface.link, number, self._index)
+        return Frame(time, body[start : start + caplen], wirelen, interface.link, number, self._index)
 
     def _exactly(self, size: int, where: str) -> bytes:
         data = self._file.read(size)
@@ -252,7 +252,7 @@ def _write_pcap(file: BinaryIO, frames: Iterable[Frame], snaplen: int) -> int:
         if frame.link != link or frame.ts_ns >= 2**32 * _SECOND:
             raise UsageError(f"frame {frame.index}: pcap holds one link type and times before 2106; write pcapng")
         seconds, fraction = divmod(frame.ts_ns, _SECOND)
-        file.write(pack(seconds, fraction, len(frame.data), max(frame.wirelen, len(frame.data))))
+        file.write(pack(seconds, fraction, len(frame.data), frame.wirelen))
         file.write(frame.data)
         count += 1
     if link is None:
@@ -273,7 +273,7 @@ def _write_pcapng(file: BinaryIO, frames: Iterable[Frame], snaplen: int) -> int:
         if links[frame.interface] != frame.link:
             raise UsageError(f"frame {frame.index}: interface {frame.interface} has link type {links[frame.interface]}, not {frame.link}")
         stamp = struct.pack("<III", frame.interface, frame.ts_ns >> 32, frame.ts_ns & 0xFFFFFFFF)
-        sizes = struct.pack("<II", len(frame.data), max(frame.wirelen, len(frame.data)))
+        sizes = struct.pack("<II", len(frame.data), frame.wirelen)
         file.write(_block(_PACKET, stamp + sizes + frame.data))
         count += 1
     return count

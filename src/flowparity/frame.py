@@ -12,7 +12,7 @@ class Frame:
 
     ts_ns: int  # nanoseconds since the UNIX epoch
     data: bytes  # captured octets from the first of the link header
-    wirelen: int  # octets on the wire (S-LNK-6: at least len(data))
+    wirelen: int  # octets on the wire as the source says; below len(data) it is not believed (S-LNK-6)
     link: int = 1  # LINKTYPE_ number
     interface: int = 0  # for input_interface = source
     index: int = 0  # ordinal in the capture, from 0

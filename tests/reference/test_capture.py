@@ -58,7 +58,7 @@ def test_pcap(file: Path, order: str, magic: int, scale: int) -> None:
     file.write_bytes(pcap(magic, order, 101, entry(order) + entry(order, caplen=3, wire=2)))
     assert list(read_capture(file)) == [
         Frame(5_000_000_000 + 7 * scale, DATA, 90, 101, 0, 0),
-        Frame(5_000_000_000 + 7 * scale, DATA[:3], 3, 101, 0, 1),  # S-LNK-6
+        Frame(5_000_000_000 + 7 * scale, DATA[:3], 2, 101, 0, 1),  # as the file says: S-LNK-6 is the metering's
     ]
 
 
