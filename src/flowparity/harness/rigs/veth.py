@@ -15,12 +15,13 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Iterable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from flowparity.capture import read_capture
-from flowparity.errors import UsageError
+from flowparity.errors import SystemFault, UsageError
 from flowparity.frame import Frame
 from flowparity.harness.interfaces import Availability, Capabilities, Link, Rig
 from flowparity.harness.rigs import namespace
@@ -48,7 +49,7 @@ class VethRig(Rig):
             raise UsageError(f"veth: carrier {carrier!r} is none of {', '.join(CARRIERS)}")
         self.carrier = carrier
         self._namespace: Namespace | None = None
-        self._exact: bool | None = None
+        self._idle: dict[int, list[Pair]] = {}  # pairs between two links, by number of queues
 
     def __enter__(self) -> VethRig:
         return self
@@ -58,9 +59,33 @@ class VethRig(Rig):
 
     def close(self) -> None:
         """Removes all links and the namespace. The rig may be used again."""
+        self._idle.clear()
         if self._namespace is not None:
             self._namespace.close()
             self._namespace = None
+
+    def acquire(self, queues: int) -> Pair:
+        """A pair that was proven to carry frames; making one takes as long as a whole case, so they are used again."""
+        if self._idle.get(queues):
+            return self._idle[queues].pop()
+        number = next(_names)
+        transmit, receive = f"fpt{number}", f"fpr{number}"
+        self.namespace.ask("pair", transmit=transmit, receive=receive, queues=queues, mtu=_MTU)
+        try:
+            exact = bool(self.namespace.ask("handshake", transmit=transmit, receive=receive)["exact"])
+        except BaseException:
+            self.remove(transmit)
+            raise
+        return Pair(transmit, receive, queues, exact)
+
+    def give_back(self, pair: Pair) -> None:
+        """A pair as it was acquired, for the next link."""
+        self._idle.setdefault(pair.queues, []).append(pair)
+
+    def remove(self, name: str) -> None:
+        """Removes an interface and its peer; one that is gone already is no fault."""
+        with suppress(SystemFault):
+            self.namespace.ask("remove", name=name)
 
     @property
     def namespace(self) -> Namespace:
@@ -90,54 +115,57 @@ class VethRig(Rig):
             interface_source=False,
         )
 
-    def link(self, capture: Path, queues: int = 1) -> VethLink:
-        """A link fit for the capture, not yet made; `queues` receive queues (and as many transmit queues)."""
+    def link(self, capture: Path, queues: int = 1, *, ordinals: bool = False) -> VethLink:
+        """A link fit for the capture, not yet made; `queues` receive queues (and as many transmit queues). With `ordinals` each frame's ordinal travels too."""
         carrier = self.carrier
-        if carrier in ("txtime", "metadata") and (_needs_trailer(read_capture(capture)) or (carrier == "txtime" and queues > 1)):
+        if carrier in ("txtime", "metadata") and (_needs_trailer(read_capture(capture)) or (carrier == "txtime" and (ordinals or queues > 1))):
             carrier = "trailer"
         return VethLink(self, carrier, queues)
 
-    def bare_link(self, queues: int = 1, mtu: int = _MTU) -> VethLink:
-        """A link for traffic that is no capture's."""
-        return VethLink(self, self.carrier, queues, mtu)
+    def bare_link(self, queues: int = 1) -> VethLink:
+        """A link for traffic that is no capture's. Its pair is its own and removed with it: it may be changed at will."""
+        return VethLink(self, self.carrier, queues, fresh=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A veth pair inside the namespace. `exact`: packets' own times go through it."""
+
+    transmit: str
+    receive: str
+    queues: int
+    exact: bool
 
 
 class VethLink(Link):
-    """One veth pair. `transmit` and `receive` are its ends' names inside the namespace."""
+    """One veth pair in use. `transmit` and `receive` are its ends' names inside the namespace."""
 
-    def __init__(self, rig: VethRig, carrier: str, queues: int, mtu: int = _MTU) -> None:
-        self._rig = rig
-        self._queues, self._mtu = queues, mtu
-        self.times = carrier
-        number = next(_names)
-        self.transmit: str = f"fpt{number}"
-        self.receive = f"fpr{number}"
+    def __init__(self, rig: VethRig, carrier: str, queues: int, *, fresh: bool = False) -> None:
+        self._rig, self._queues, self._fresh = rig, queues, fresh
+        self._carrier = carrier
+        self._pair: Pair | None = None
         self.collector_address = "127.0.0.1"
-        self._made = False
 
     def __enter__(self) -> VethLink:
-        inside = self._rig.namespace
-        self.prefix = self.transmit_prefix = inside.prefix
-        inside.ask("pair", transmit=self.transmit, receive=self.receive, queues=self._queues, mtu=self._mtu)
-        self._made = True
-        try:
-            exact = bool(inside.ask("handshake", transmit=self.transmit, receive=self.receive)["exact"])
-        except BaseException:
-            self.__exit__()
-            raise
-        if self.times == "txtime" and not exact:
-            self.times = "trailer"
+        self.prefix = self.transmit_prefix = self._rig.namespace.prefix
+        pair = self._pair = self._rig.acquire(self._queues)
+        self.transmit: str | None = pair.transmit
+        self.receive = pair.receive
+        self.times = "trailer" if self._carrier == "txtime" and not pair.exact else self._carrier
         self.trailer = self.times == "trailer"
         encapsulated = {"encapsulate": "1"} if self.times == "metadata" else {}
-        own = {"time": "own" if self.times == "txtime" else "none"}
-        self.injector_options = MappingProxyType(own | encapsulated)
+        self.injector_options = MappingProxyType({"time": "own" if self.times == "txtime" else "none"} | encapsulated)
         self.subject_options = MappingProxyType({"times": "sender"} if self.times == "metadata" else {})
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._made:
-            self._made = False
-            self._rig.namespace.ask("remove", name=self.transmit)
+    def __exit__(self, kind: object = None, *_: object) -> None:
+        pair, self._pair = self._pair, None
+        if pair is None:
+            return
+        if self._fresh or kind is not None:  # nobody knows what a failure left on it
+            self._rig.remove(pair.transmit)
+        else:
+            self._rig.give_back(pair)
 
     def socket(self, family: int, kind: int) -> socket.socket:
         """An unbound socket in the namespace."""
