@@ -74,6 +74,10 @@ class Capabilities:
     drops_known: bool = False
     formats: tuple[str, ...] = ("5", "9", "ipfix")
     fields: frozenset[str] | None = None  # FlowRecord fields that it reports; None = all that the format carries
+    metadata: bool = False  # stripped tags and segment counts can be given beside the frames
+    assignment: bool = False  # frames can be given to chosen workers
+    run: frozenset[str] = frozenset()  # run parameters beside the profile that it honours: mtu, filter, …
+    truthful: bool = True  # it speaks for itself: accounting, verdicts; False for exporters that only export
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,15 @@ class Needs:
     latest: int
     truncated: bool
     interfaces: int
+    metadata: bool = False  # frames carry stripped tags or segment counts
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a capture file cannot carry of a frame."""
+
+    tags: tuple[tuple[int, int], ...] = ()  # stripped tags (TPID, TCI), outermost first
+    segments: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,10 @@ class Job:
     workers: int = 1
     trailer: bool = False  # frames carry the replay trailer
     clock: str = "packet"  # packet, wall
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)  # of the packet source
+    run: Mapping[str, str] = field(default_factory=dict)  # run parameters: mtu, filter, ipfix_ns
+    metadata: Mapping[int, Metadata] = field(default_factory=dict)  # by frame
+    assignment: tuple[int, ...] = ()  # the worker of each frame; empty = the subject chooses
     prefix: tuple[str, ...] = ()  # argv that puts a process in its place (namespace, ssh, guest)
 
 
@@ -114,6 +130,7 @@ class Outcome:
     final_clock_ns: int | None = None
     warnings: tuple[str, ...] = ()
     cpu_seconds: float = 0.0
+    error: str = ""  # why the input ended early; everything before it was exported
 
 
 class Session(ABC):
@@ -148,6 +165,14 @@ class Subject(ABC):
     @abstractmethod
     def refusals(self, profile: Profile, formats: tuple[str, ...], workers: int) -> list[str]:
         """Why it cannot honour this (S-PRO-1); empty if it can."""
+
+    def adapt(self, profile: Profile) -> Profile:
+        """The profile under which it is compared: its own where it has no choice. What it is asked for and cannot honour is a refusal, not an adaptation."""
+        return profile
+
+    def known(self, format: str, rule: str, field: str) -> str:
+        """The reason for which a failure of this rule or field is expected; empty if it is none."""
+        return ""
 
     @abstractmethod
     def start(self, job: Job) -> Session:
