@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -42,13 +42,21 @@ class Datagram:
 class Collector:
     """A UDP socket and the thread that empties it. Datagrams come out in order of arrival; `dropped` is what the kernel had no room for.
 
-    Used as a context manager; port 0 takes a free one, see `address`. SystemFault when the address cannot be bound.
+    Used as a context manager; port 0 takes a free one, see `address`. `make_socket(family, kind)` puts it elsewhere, into a namespace say.
+    SystemFault when the address cannot be bound.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, receive_buffer: int = RECEIVE_BUFFER) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        receive_buffer: int = RECEIVE_BUFFER,
+        make_socket: Callable[[int, int], socket.socket] = socket.socket,
+    ) -> None:
         try:
-            family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
-            self._socket = socket.socket(family, kind, protocol)
+            family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
+            self._socket = make_socket(family, kind)
         except OSError as error:
             raise SystemFault(f"collector: {host}: {error}; give a local address to listen on") from None
         try:

@@ -175,7 +175,9 @@ class Explainer:
 
 def _lost(counted: list[_Counted], packets: int, octets: int) -> list[_Counted]:
     """The first packets that together explain a shortfall; empty when none do or the search is too wide."""
-    if packets == sum(c.packet.packets for c in counted[len(counted) - packets :]) and octets == sum(c.packet.octets for c in counted[len(counted) - packets :]):
+    if packets == sum(c.packet.packets for c in counted[len(counted) - packets :]) and octets == sum(
+        c.packet.octets for c in counted[len(counted) - packets :]
+    ):
         return counted[len(counted) - packets :]
     if packets == 1:
         return next(([c] for c in counted if c.packet.octets == octets), [])

@@ -36,7 +36,7 @@ FIELDS = (
 
 TIMES = ("first_ns", "last_ns")
 _NOT_IN_V5 = frozenset({"end_reason", "ttl", "vlan", "inner_vlan", "flow_label"})
-_ONLY_IPV6 = frozenset({"flow_label"})
+_WITH_PORTS = frozenset({6, 17, 33, 132, 136})  # S-PRT-3
 CARRIED = {"5": tuple(name for name in FIELDS if name not in _NOT_IN_V5), "9": FIELDS, "ipfix": FIELDS}
 """What the project's own exporters say in each format."""
 
@@ -61,9 +61,8 @@ class View:
         return tuple(self._carried(name, getattr(record, name), record.ip_version) for name in self.fields)
 
     def actual(self, flow: DecodedFlow) -> Values:
-        """A decoded flow in the same shape; None where it says nothing."""
-        version = flow.ip_version
-        return tuple(0 if name in _ONLY_IPV6 and version == 4 and getattr(flow, name) is None else getattr(flow, name) for name in self.fields)
+        """A decoded flow in the same shape; None where it says nothing of what it should. Of what its protocol does not have, nothing said is 0."""
+        return tuple(0 if getattr(flow, name) is None and _has_none(flow, name) else getattr(flow, name) for name in self.fields)
 
     def carries(self, record: FlowRecord) -> bool:
         """Whether the format can carry the record at all (S-INV-3)."""
@@ -113,6 +112,15 @@ def view(name: str, flows: Iterable[DecodedFlow], fields: frozenset[str] | None 
     if name == "ipfix":
         resolution = min(MILLISECOND, max((flow.time_resolution or MILLISECOND for flow in flows), default=MILLISECOND))
     return View(name, kept, resolution, tolerance, wraps=name in ("5", "9"))
+
+
+def _has_none(flow: DecodedFlow, name: str) -> bool:
+    """Whether a flow has no such property, so that an exporter may leave it out (RFC 7011 §8: a template says what its records have)."""
+    if name == "flow_label":
+        return flow.ip_version == 4
+    if name == "tcp_flags":
+        return flow.protocol != 6
+    return name in ("source_port", "destination_port") and flow.protocol not in _WITH_PORTS
 
 
 def merge(values: Iterable[Values], fields: tuple[str, ...]) -> dict[Values, Values]:

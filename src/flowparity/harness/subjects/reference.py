@@ -6,12 +6,12 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from flowparity.capture import read_capture
-from flowparity.errors import SystemFault, UsageError
+from flowparity.errors import InputError, SystemFault, UsageError
 from flowparity.export import ReferenceOutcome, assigned, run_reference
 from flowparity.frame import Frame
 from flowparity.harness.interfaces import Availability, Capabilities, Job, Metadata, Outcome, Session, Subject, Tier
@@ -24,8 +24,11 @@ RUN = frozenset({"mtu", "ipfix_ns"})
 
 
 def frames_with(path: Path, metadata: Mapping[int, Metadata]) -> list[Frame]:
-    """The frames of a capture with what the file cannot carry."""
-    frames = list(read_capture(path))
+    """The frames of a capture with what the file cannot carry. Of a file that is cut or damaged, those before the place; InputError if it is no capture."""
+    frames: list[Frame] = []
+    reader = read_capture(path)
+    with suppress(InputError):
+        frames.extend(reader)
     if not metadata:
         return frames
     plain = Metadata()

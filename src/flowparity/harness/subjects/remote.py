@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -60,8 +61,8 @@ class Worker:
         """Of the process started, which may be ssh's."""
         return self._process.pid
 
-    def ask(self, op: str, timeout: float, octets: bytes = b"", **fields: Any) -> Any:
-        """One request and its answer. A process that does not answer within `timeout` seconds is killed (SystemFault), as is one that has died."""
+    def ask(self, op: str, limit: float, octets: bytes = b"", **fields: Any) -> Any:
+        """One request and its answer. A process that does not answer within `limit` seconds is killed (SystemFault), as is one that has died."""
         answer: Future[Any] = Future()
         with self._lock:
             if self._fault is not None:
@@ -75,10 +76,10 @@ class Worker:
             self._thread.join(_GRACE)
             raise self._fault or SystemFault("worker: it is gone") from None
         try:
-            return answer.result(timeout)
+            return answer.result(limit)
         except NotInTime:
             self.close()
-            raise SystemFault(f"worker: no answer to {op!r} within {timeout:g} s; the process was killed") from None
+            raise SystemFault(f"worker: no answer to {op!r} within {limit:g} s; the process was killed") from None
 
     def close(self) -> None:
         """Ends the process. Safe to call twice."""
@@ -88,10 +89,8 @@ class Worker:
         self._thread.join(_GRACE)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                try:
+                with contextlib.suppress(OSError):  # what was still to be written cannot be any more
                     stream.close()
-                except OSError:
-                    pass  # what was still to be written cannot be any more
 
     def _listen(self) -> None:
         fault: SystemFault | None = None

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases: captures as they are, and fixtures with their profile, workers and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowparity.errors import InputError, UsageError
+from flowparity.fixtures import Fixture, load_fixture
+from flowparity.frame import Frame
+from flowparity.harness.interfaces import Level, Metadata
+from flowparity.harness.subjects.reference import frames_with
+from flowparity.profile import Profile
+
+SUFFIXES = (".pcap", ".pcapng", ".cap")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One capture with what belongs to it. `profile` None: the run's."""
+
+    name: str
+    topic: str
+    capture: Path
+    profile: Profile | None = None
+    formats: tuple[str, ...] | None = None
+    level: Level = Level.RECORDS
+    workers: int | None = None
+    run: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[int, Metadata] = field(default_factory=dict)
+    assignment: tuple[int, ...] = ()
+    refused: str = ""  # a run that must be refused, with a message that holds this text
+    rules: tuple[str, ...] = ()
+
+    def frames(self) -> list[Frame]:
+        """The frames with their metadata. What comes before the place where a capture is cut or damaged counts; InputError if it is none at all."""
+        return frames_with(self.capture, self.metadata)
+
+
+def case_of_fixture(fixture: Fixture) -> Case:
+    """A fixture as a case."""
+    try:
+        profile = fixture.profile
+    except UsageError:
+        if not fixture.expected.refused:
+            raise
+        profile = None  # nobody can be asked for it
+    metadata = {index: Metadata(fixture.tags.get(index, ()), fixture.segments.get(index, 1)) for index in sorted(set(fixture.tags) | set(fixture.segments))}
+    return Case(
+        name=fixture.name,
+        topic=fixture.topic,
+        capture=fixture.capture_path,
+        profile=profile,
+        formats=fixture.formats,
+        level=Level(fixture.level),
+        workers=fixture.workers,
+        run={name: str(value) for name, value in fixture.run.items()},
+        metadata=metadata,
+        assignment=fixture.assignment,
+        refused=fixture.expected.refused,
+        rules=fixture.rules,
+    )
+
+
+def cases_of(paths: Iterable[Path]) -> list[Case]:
+    """The cases in files and directories: a capture beside a fixture of its name is that fixture's. InputError if there is nothing."""
+    out: dict[Path, Case] = {}
+    for path in paths:
+        if path.is_dir():
+            found = sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES and each.is_file())
+            if not found:
+                raise InputError(f"{path}: no captures ({', '.join(SUFFIXES)}) below this directory")
+            for each in found:
+                out.setdefault(each.resolve(), _case(each, path))
+        elif path.exists():
+            out.setdefault(path.resolve(), _case(path, path.parent))
+        else:
+            raise InputError(f"{path}: no such file or directory")
+    return list(out.values())
+
+
+def _case(path: Path, root: Path) -> Case:
+    described = path.with_suffix(".toml")
+    if described.exists():
+        return case_of_fixture(load_fixture(described))
+    parent = path.parent.name or "captures"
+    return Case(name=f"{parent}/{path.name}" if path.parent != root else path.name, topic=parent, capture=path)
