@@ -23,7 +23,7 @@ from flowparity.harness.needs import needs_of, unmet
 from flowparity.harness.options import profile_options
 from flowparity.harness.oracle import Oracle
 from flowparity.harness.results import Cell, Problem, Results, Status
-from flowparity.harness.rigs import FileRig
+from flowparity.harness.rigs.file import FileRig
 from flowparity.harness.subjects import open_subject
 from flowparity.profile import FORMATS, Profile
 

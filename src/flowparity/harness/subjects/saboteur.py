@@ -109,12 +109,14 @@ class SaboteurSubject(FileSubject):
                     stream = _Rewriting(stream, hooks.datagram)
                 exports.append(StreamExport(name, stream, exporter))
             for worker, frame in assigned(frames, len(assignment), assignment):
-                closed = exporter.feed(frame, worker)
+                closed = exporter.altered(exporter.feed(frame, worker))
                 for export in exports:
-                    export.add(worker, exporter.altered(closed))
+                    export.add(worker, closed)
+                    export.flush(worker)
             for each in exporter.flush():
+                closed = exporter.altered([each])
                 for export in exports:
-                    export.add(each.record.worker, exporter.altered([each]))
+                    export.add(each.record.worker, closed)
             for export in exports:
                 export.finish()
             workers = tuple(
