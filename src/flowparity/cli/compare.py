@@ -25,7 +25,7 @@ Subjects = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="Backends, 'reference', 'saboteur:FAULT', softflowd, TOML files that describe exporters (docs/adding-an-exporter.md), or all: those that work here.",
+        help="Backends, 'reference', 'saboteur:FAULT', softflowd, TOML files of exporters (docs/adding-an-exporter.md); all: backends that read files.",
         metavar="LIST",
     ),
 ]
