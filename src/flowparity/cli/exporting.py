@@ -75,13 +75,16 @@ def is_live(name: str) -> bool:
     return any(each.name == name and each.capabilities is not None and each.capabilities.live for each in native.backends())
 
 
-def run_native_export(backend: str, source: str, profile: Profile, collectors: tuple[Collector, ...], **settings: Any) -> Any:
-    """Runs the native exporter to the end of its source or to a signal, and returns its RunResult."""
+def run_native_export(backend: str, source: str, profile: Profile, collectors: tuple[Collector, ...], *, metrics: str | None = None, **settings: Any) -> Any:
+    """Runs the native exporter to the end of its source or to a signal, and returns its RunResult; `metrics` is where to serve its accounting."""
+    from flowparity.live import MetricsServer
     from flowparity.native import Exporter, RunConfig
 
     config = RunConfig(backend=backend, input=source, profile=profile, collectors=collectors, **settings)
     asked = threading.Event()
-    with Exporter(config) as exporter, progress(f"exporting {source}"):
+    with Exporter(config) as exporter, ExitStack() as stack, progress(f"exporting {source}"):
+        if metrics is not None:
+            stack.enter_context(MetricsServer(*endpoint(metrics, "--metrics"), exporter.snapshot))
 
         def tick() -> None:
             if asked.is_set():

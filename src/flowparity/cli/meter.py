@@ -16,7 +16,9 @@ Capture = Annotated[Path, typer.Argument(help="A pcap or pcapng file.", readable
 Style = Annotated[Format, typer.Option("--format", help="How records are printed; JSON and CSV are named by IPFIX elements, times in ns.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No accounting at the end.")]
 Backend = Annotated[str, typer.Option(help="What takes the packets: see 'flowparity backends'; or 'reference'.", metavar="NAME")]
-Input = Annotated[str, typer.Option("--input", "--interface", "-i", help="What it reads: a capture, an interface, a port.", metavar="WHAT", show_default=False)]
+Input = Annotated[
+    str, typer.Option("--input", "--interface", "-i", help="What it reads: a capture, an interface, a port.", metavar="WHAT", show_default=False)
+]
 Collectors = Annotated[
     list[str],
     typer.Option(
@@ -36,6 +38,7 @@ Nanoseconds = Annotated[bool, typer.Option("--ipfix-ns", help="IPFIX times in na
 Pace = Annotated[int, typer.Option(help="Datagrams per second and version at most; 0: as fast as the socket takes them.", min=0)]
 Promiscuous = Annotated[bool, typer.Option("--promiscuous", help="Also frames for other stations.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The accounting as a JSON document on the standard output.")]
+Metrics = Annotated[str | None, typer.Option(help="Serve the accounting as Prometheus metrics here while it runs.", metavar="HOST:PORT", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -76,6 +79,7 @@ def export(
     pace: Pace = 0,
     promiscuous: Promiscuous = False,
     json: AsJson = False,
+    metrics: Metrics = None,
     *,
     profile: ProfileChoice,
 ) -> int:
@@ -90,8 +94,10 @@ def export(
     chosen = profile.resolve(formats)
     collectors = exporting.collectors_of(collector, formats)
     if backend == "reference":
-        if clock not in (None, "packet") or filter or backend_option or promiscuous or pace:
-            raise UsageError("the reference reads captures on packet time: it takes no --clock wall, --filter, --backend-option, --promiscuous or --pace")
+        if clock not in (None, "packet") or filter or backend_option or promiscuous or pace or metrics:
+            raise UsageError(
+                "the reference reads captures on packet time: it takes no --clock wall, --filter, --backend-option, --promiscuous, --pace or --metrics"
+            )
         result: Any = exporting.run_reference_export(Path(input), chosen, collectors, workers=workers, mtu=mtu, nanoseconds=ipfix_ns)
     else:
         exporting.check_backend(backend)
@@ -108,6 +114,7 @@ def export(
             ipfix_ns=ipfix_ns,
             pace=pace,
             promiscuous=promiscuous,
+            metrics=metrics,
         )
     if json:
         print_json(

@@ -29,7 +29,7 @@ from flowparity.harness.rigs.namespace import Namespace
 
 CARRIERS = ("txtime", "metadata", "trailer", "none")
 
-_MTU = 65_535  # the most a veth takes
+MTU = 65_535  # octets; the most a veth takes
 _ETHERNET = 14
 _TAG = 4
 _ADDED = {"txtime": 0, "metadata": 34, "trailer": 24, "none": 0}  # octets that go with a frame
@@ -64,13 +64,13 @@ class VethRig(Rig):
             self._namespace.close()
             self._namespace = None
 
-    def acquire(self, queues: int) -> Pair:
+    def acquire(self, queues: int, mtu: int = MTU) -> Pair:
         """A pair that was proven to carry frames; making one takes as long as a whole case, so they are used again."""
-        if self._idle.get(queues):
+        if mtu == MTU and self._idle.get(queues):
             return self._idle[queues].pop()
         number = next(_names)
         transmit, receive = f"fpt{number}", f"fpr{number}"
-        self.namespace.ask("pair", transmit=transmit, receive=receive, queues=queues, mtu=_MTU)
+        self.namespace.ask("pair", transmit=transmit, receive=receive, queues=queues, mtu=mtu)
         try:
             exact = bool(self.namespace.ask("handshake", transmit=transmit, receive=receive)["exact"])
         except BaseException:
@@ -105,7 +105,7 @@ class VethRig(Rig):
             capabilities,
             links=capabilities.links & _ETHERNET_LINK,
             min_frame=capabilities.min_frame if exact else max(capabilities.min_frame, _ETHERNET),
-            max_frame=min(capabilities.max_frame, _ETHERNET + _MTU - _ADDED[self.carrier]),
+            max_frame=min(capabilities.max_frame, _ETHERNET + MTU - _ADDED[self.carrier]),
             exact_time=exact,
             time_resolution=1,
             time_tolerance=0 if exact else capabilities.time_tolerance,
@@ -122,9 +122,9 @@ class VethRig(Rig):
             carrier = "trailer"
         return VethLink(self, carrier, queues)
 
-    def bare_link(self, queues: int = 1) -> VethLink:
+    def bare_link(self, queues: int = 1, mtu: int = MTU) -> VethLink:
         """A link for traffic that is no capture's. Its pair is its own and removed with it: it may be changed at will."""
-        return VethLink(self, self.carrier, queues, fresh=True)
+        return VethLink(self, self.carrier, queues, mtu, fresh=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +140,15 @@ class Pair:
 class VethLink(Link):
     """One veth pair in use. `transmit` and `receive` are its ends' names inside the namespace."""
 
-    def __init__(self, rig: VethRig, carrier: str, queues: int, *, fresh: bool = False) -> None:
-        self._rig, self._queues, self._fresh = rig, queues, fresh
+    def __init__(self, rig: VethRig, carrier: str, queues: int, mtu: int = MTU, *, fresh: bool = False) -> None:
+        self._rig, self._queues, self._mtu, self._fresh = rig, queues, mtu, fresh
         self._carrier = carrier
         self._pair: Pair | None = None
         self.collector_address = "127.0.0.1"
 
     def __enter__(self) -> VethLink:
         self.prefix = self.transmit_prefix = self._rig.namespace.prefix
-        pair = self._pair = self._rig.acquire(self._queues)
+        pair = self._pair = self._rig.acquire(self._queues, self._mtu)
         self.transmit: str | None = pair.transmit
         self.receive = pair.receive
         self.times = "trailer" if self._carrier == "txtime" and not pair.exact else self._carrier
