@@ -11,6 +11,7 @@
 
 #define LATEST (500 * FP_MILLISECOND) /* a record waits at most this long, of export time, in a datagram that is not full */
 #define V5_RECORDS 30u
+#define NEW_TEMPLATE_COPIES 2u
 
 static size_t padded(size_t length)
 {
@@ -78,6 +79,8 @@ static void seal(struct fp_stream *s)
         offer(s);
 }
 
+static void open_message(struct fp_stream *s);
+
 /* Room for `size` octets in a set `set`, in this datagram or in the next. */
 static uint8_t *reserve(struct fp_stream *s, uint16_t set, size_t size);
 
@@ -114,15 +117,28 @@ static void put_options(struct fp_stream *s)
     }
 }
 
-/* Templates, options templates and options records (S-EXP-4, S-EXP-7). */
-static void refresh(struct fp_stream *s)
+static void announce(struct fp_stream *s)
 {
     const struct fp_encoder *e = s->encoder;
 
-    s->refreshing = true;
     for (unsigned i = 0; i < e->ntemplates; i++)
         if (!e->templates[i].scopes || e->applies(s, &e->templates[i]))
             announce_template(s, &e->templates[i]);
+}
+
+/* Templates, options templates and options records (S-EXP-4, S-EXP-7). IPFIX over UDP sends new templates several times, in messages of their own (RFC 7011 §8.4). */
+static void refresh(struct fp_stream *s)
+{
+    unsigned alone = s->encoder->format == FP_IPFIX && !s->announced ? NEW_TEMPLATE_COPIES : 0;
+
+    s->refreshing = true;
+    for (unsigned i = 0; i < alone; i++) {
+        announce(s);
+        seal(s);
+        open_message(s);
+    }
+    if (!alone)
+        announce(s);
     put_options(s);
     s->refreshing = false;
     s->announced = true;
