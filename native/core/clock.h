@@ -14,7 +14,7 @@ static inline int64_t fp_later(int64_t t, int64_t by)
 {
     int64_t sum;
 
-    return __builtin_add_overflow(t, by, &sum) ? INT64_MAX : sum;
+    return __builtin_expect(__builtin_add_overflow(t, by, &sum), 0) ? INT64_MAX : sum;
 }
 
 /* `by` is not negative. */

@@ -54,7 +54,7 @@ static const struct fp_template nanoseconds[] = {
 static const struct fp_template *choose(const struct fp_stream *s, const struct fp_record *r)
 {
     const struct fp_template *t = s->encoder->templates;
-    unsigned protocol = r->body.word & 0xFF;
+    unsigned protocol = fp_protocol(r->body.word);
 
     if (r->kind == FP_IPV4)
         return &t[protocol == 1 ? 2 : 0];

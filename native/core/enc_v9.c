@@ -44,7 +44,7 @@ static const struct fp_template templates[] = {
 
 static const struct fp_template *choose(const struct fp_stream *s, const struct fp_record *r)
 {
-    unsigned protocol = r->body.word & 0xFF;
+    unsigned protocol = fp_protocol(r->body.word);
 
     (void)s;
     if (r->kind == FP_IPV4)

@@ -89,11 +89,11 @@ static uint64_t of_record(const struct fp_stream *s, unsigned value, const struc
 
     switch (value) {
     case V_SOURCE_PORT:
-        return b->ports & 0xFFFF;
+        return __builtin_bswap16((uint16_t)b->ports);
     case V_DESTINATION_PORT:
-        return b->ports >> 16 & 0xFFFF;
+        return __builtin_bswap16((uint16_t)(b->ports >> 16));
     case V_PROTOCOL:
-        return b->word >> FP_WORD_PROTOCOL & 0xFF;
+        return fp_protocol(b->word);
     case V_TOS:
         return b->word >> FP_WORD_TOS & 0xFF;
     case V_INTERFACE:

@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
 #include "hash.h"
-#include "mutant.h"
+#include "table_hot.h"
 
 /* Verdicts beside those of enum fp_kind. */
 enum { FP_FILTERED = FP_IPV6 + 1, FP_SAMPLED_OUT };
@@ -16,7 +15,7 @@ static bool is_own(const struct fp_meter *m, const struct fp_flow *f)
 {
     for (unsigned i = 0; i < m->nown; i++) {
         const struct fp_own *own = &m->own[i];
-        if (f->kind != own->kind || (f->word & 0xFF) != 17 || (uint32_t)f->ports != own->ports || f->source[0] != own->source[0])
+        if (f->kind != own->kind || fp_protocol(f->word) != 17 || (uint32_t)f->ports != own->ports || f->source[0] != own->source[0])
             continue;
         if (f->kind == FP_IPV4 || (f->source[1] == own->source[1] && !memcmp(f->destination, own->destination, sizeof own->destination)))
             return true;
@@ -40,23 +39,20 @@ static bool taken(struct fp_meter *m)
     }
 }
 
-static inline void stage_parse(struct fp_meter *m, const struct fp_packet *p, struct fp_flow *f)
+/* Filter and sampling, then the parser. A frame must be parsed to be known as our own. */
+static void choose_and_parse(struct fp_meter *m, const struct fp_packet *p, struct fp_flow *f)
 {
-    if (__builtin_expect(m->nown == 0, 1)) {
-        if (m->profile.sampling != FP_SAMPLE_ALL && !taken(m)) {
-            f->kind = FP_SAMPLED_OUT;
-            return;
-        }
-        fp_parse(&m->parser, p, f);
-    } else {
+    if (m->nown) {
         fp_parse(&m->parser, p, f);
         if (is_own(m, f))
             f->kind = FP_FILTERED;
         else if (!taken(m))
             f->kind = FP_SAMPLED_OUT;
+    } else if (taken(m)) {
+        fp_parse(&m->parser, p, f);
+    } else {
+        f->kind = FP_SAMPLED_OUT;
     }
-    if (f->kind == FP_IPV4 || f->kind == FP_IPV6)
-        fp_table_prefetch_tags(&m->table[f->kind - FP_IPV4], f);
 }
 
 /* The clock follows every frame, whatever its verdict (S-TIM-2). */
@@ -82,31 +78,37 @@ static void late(struct fp_meter *m, const struct fp_flow *f)
     if (f->kind == FP_IPV6)
         memcpy(record.destination, f->destination, sizeof record.destination);
     m->account.late++;
+    m->late_packets += f->packets;
     m->sink.put(m->sink.context, &record);
 }
 
-static inline void stage_update(struct fp_meter *m, const struct fp_flow *f)
+static inline bool is_late(const struct fp_meter *m, int64_t ts)
 {
-    struct fp_account *a = &m->account;
+    return m->idle != FP_NEVER && FP_UNLIKELY(fp_later(ts, m->idle) <= m->clock) && FP_MUTANT(34, true, false);
+}
 
-    switch (f->kind) {
-    case FP_IPV4:
-    case FP_IPV6:
-        if (__builtin_expect(m->idle != FP_NEVER && fp_later(f->ts, m->idle) <= m->clock && FP_MUTANT(34, true, false), 0)) {
-            late(m, f);
-        } else {
-            enum fp_fate fate = fp_table_update(&m->table[f->kind - FP_IPV4], f, fp_max(f->ts, m->clock), m->clock, m->profile.refuse);
-            if (__builtin_expect(fate != FP_STORED, 0)) {
-                if (fate == FP_SHED) {
-                    a->shed++;
-                    return;
-                }
-                a->evicted++;
-            }
-        }
-        a->metered++;
-        a->metered_packets += f->packets;
-        return;
+/* False: shed. */
+static inline __attribute__((always_inline)) bool meter_packet(struct fp_meter *m, const struct fp_flow *f, bool six)
+{
+    enum fp_fate fate;
+
+    if (is_late(m, f->ts)) {
+        late(m, f);
+        return true;
+    }
+    fate = fp_table_update(&m->table[six], f, fp_max(f->ts, m->clock), m->clock, m->profile.refuse, six);
+    if (FP_UNLIKELY(fate == FP_EVICTED))
+        m->account.evicted++;
+    if (FP_UNLIKELY(fate == FP_SHED)) {
+        m->account.shed++;
+        return false;
+    }
+    return true;
+}
+
+static void count_other(struct fp_account *a, unsigned verdict)
+{
+    switch (verdict) {
     case FP_NON_IP:
         a->non_ip++;
         return;
@@ -131,7 +133,7 @@ static void sweep(struct fp_meter *m)
 
 static void publish_resident(struct fp_meter *m)
 {
-    m->account.resident_packets = m->table[0].resident_packets + m->table[1].resident_packets;
+    m->account.resident_packets = m->account.metered_packets - m->late_packets - m->table[0].closed_packets - m->table[1].closed_packets;
     m->account.resident_records = (uint64_t)m->table[0].resident + m->table[1].resident;
 }
 
@@ -146,20 +148,44 @@ static int64_t sane_time(struct fp_meter *m, int64_t ts, int64_t now)
 
 void fp_meter_batch(struct fp_meter *m, const struct fp_packet *packets, unsigned count, int64_t now)
 {
-    struct fp_flow *flows = m->flows;
+    struct fp_flow *end = m->flows + count;
+    bool plain = m->nown == 0 && m->profile.sampling == FP_SAMPLE_ALL;
+    uint64_t metered = 0, metered_packets = 0;
 
-    for (unsigned i = 0; i < count; i++) {
-        flows[i].ts = m->wall ? sane_time(m, packets[i].ts_ns, now) : packets[i].ts_ns;
-        stage_parse(m, &packets[i], &flows[i]);
+    for (struct fp_flow *f = m->flows; f < end; f++, packets++) {
+        f->ts = m->wall ? sane_time(m, packets->ts_ns, now) : packets->ts_ns;
+        if (plain)
+            fp_parse(&m->parser, packets, f);
+        else
+            choose_and_parse(m, packets, f);
+        if (f->kind == FP_IPV4)
+            fp_table_prefetch_tags(&m->table[0], f);
+        else if (f->kind == FP_IPV6)
+            fp_table_prefetch_tags(&m->table[1], f);
     }
-    for (unsigned i = 0; i < count; i++)
-        if (flows[i].kind == FP_IPV4 || flows[i].kind == FP_IPV6)
-            fp_table_prefetch_entry(&m->table[flows[i].kind - FP_IPV4], &flows[i]);
-    for (unsigned i = 0; i < count; i++) {
-        m->account.received++;
-        advance(m, flows[i].ts);
-        stage_update(m, &flows[i]);
+    for (struct fp_flow *f = m->flows; f < end; f++) {
+        if (f->kind == FP_IPV4)
+            fp_table_prefetch_entry(&m->table[0], f, false);
+        else if (f->kind == FP_IPV6)
+            fp_table_prefetch_entry(&m->table[1], f, true);
     }
+    for (struct fp_flow *f = m->flows; f < end; f++) {
+        bool kept;
+        advance(m, f->ts);
+        if (f->kind == FP_IPV4) {
+            kept = meter_packet(m, f, false);
+        } else if (f->kind == FP_IPV6) {
+            kept = meter_packet(m, f, true);
+        } else {
+            count_other(&m->account, f->kind);
+            continue;
+        }
+        metered += kept;
+        metered_packets += kept ? f->packets : 0;
+    }
+    m->account.received += count;
+    m->account.metered += metered;
+    m->account.metered_packets += metered_packets;
     sweep(m);
     publish_resident(m);
 }

@@ -24,6 +24,7 @@ struct fp_meter {
     int64_t clock;  /* S-TIM-2; INT64_MIN before the first */
     int64_t idle;   /* FP_NEVER = never */
     bool wall;
+    uint64_t late_packets;
     uint64_t sampled; /* index of the next frame that sampling looks at */
     uint64_t sampling_state;
     uint32_t sweep_budget;

@@ -11,18 +11,18 @@
 enum fp_kind { FP_NON_IP, FP_MALFORMED, FP_IPV4, FP_IPV6 };
 
 /* `word` of a flow and of a table entry: bits of what is small. */
-#define FP_WORD_PROTOCOL 0 /* 8 bits */
-#define FP_WORD_TOS 8      /* 8 */
-#define FP_WORD_VLAN 16    /* 12 */
-#define FP_WORD_INNER 28   /* 12 */
-#define FP_WORD_TTL 40     /* 8 */
+#define FP_WORD_TTL 0      /* 8 bits; it and the protocol lie as in an IPv4 header */
+#define FP_WORD_PROTOCOL 8 /* 8 */
+#define FP_WORD_TOS 16     /* 8 */
+#define FP_WORD_VLAN 24    /* 12 */
+#define FP_WORD_INNER 36   /* 12 */
 #define FP_WORD_FLAGS 48   /* 12, tcpControlBits */
 #define FP_WORD_USED 63    /* 1: an entry holds a record; key, so that an empty entry equals no flow */
 
 /* One packet's flow. Of the key: addresses, `ports` and `word` under the parser's masks. */
 struct fp_flow {
     uint64_t source[2], destination[2]; /* as in the packet; IPv4: source[0] holds both addresses, the rest is undefined */
-    uint64_t ports;                     /* source port, destination port << 16, input interface << 32 */
+    uint64_t ports;                     /* source and destination port as in the packet, input interface << 32 */
     uint64_t word;
     uint64_t octets;
     int64_t ts;
@@ -52,5 +52,10 @@ void fp_parse(struct fp_parser *, const struct fp_packet *, struct fp_flow *flow
 
 /* fp_host.flow_hash. */
 uint32_t fp_flow_hash(const struct fp_packet *);
+
+static inline unsigned fp_protocol(uint64_t word)
+{
+    return word >> FP_WORD_PROTOCOL & 0xFF;
+}
 
 #endif

@@ -5,101 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
-#include "clock.h"
-#include "mutant.h"
+#include "table_hot.h"
 
 #define LOAD_PERCENT 70u
 #define HUGE_PAGE (2u << 20)
 #define FP_PASS (400 * (uint64_t)FP_MILLISECOND) /* of clock, for a sweep of the whole table: with the latest export (worker.c) below the second of S-END-6 */
-#define TCP_FIN_RST 0x005u
-#define TCP_SYN 0x002u
-
-/* Which of the 16 tags are `tag`, as bits. */
-static inline uint32_t match(const uint16_t *tags, uint16_t tag)
-{
-#ifdef __SSE2__
-    __m128i wanted = _mm_set1_epi16((short)tag);
-    __m128i low = _mm_cmpeq_epi16(_mm_load_si128((const __m128i *)(const void *)tags), wanted);
-    __m128i high = _mm_cmpeq_epi16(_mm_load_si128((const __m128i *)(const void *)(tags + 8)), wanted);
-
-    return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(low, high));
-#else
-    uint32_t bits = 0;
-
-    for (unsigned i = 0; i < FP_GROUP; i++)
-        bits |= (uint32_t)(tags[i] == tag) << i;
-    return bits;
-#endif
-}
-
-static inline uint16_t tag_of(uint64_t hash)
-{
-    return (uint16_t)hash ? (uint16_t)hash : 1;
-}
-
-static inline uint32_t first_group(const struct fp_table *t, uint64_t hash)
-{
-    return (uint32_t)((hash >> 32) * t->groups >> 32);
-}
-
-static inline uint32_t second_group(const struct fp_table *t, uint64_t hash)
-{
-    return (uint32_t)((hash & UINT32_MAX) * t->groups >> 32);
-}
-
-static inline size_t entry_size(bool six)
-{
-    return six ? sizeof(struct fp_entry6) : sizeof(struct fp_entry4);
-}
-
-static inline struct fp_body *body_of(void *entry, bool six)
-{
-    return six ? &((struct fp_entry6 *)entry)->body : &((struct fp_entry4 *)entry)->body;
-}
-
-static inline void *slot(const struct fp_table *t, uint32_t group, unsigned i, bool six)
-{
-    return t->entries + ((size_t)group * FP_GROUP + i) * entry_size(six);
-}
-
-/* The whole key; the families have tables of their own (S-REC-5). */
-static inline bool equal(const struct fp_table *t, const void *entry, const struct fp_flow *f, bool six)
-{
-    const struct fp_body *b = six ? &((const struct fp_entry6 *)entry)->body : &((const struct fp_entry4 *)entry)->body;
-    uint64_t differ = ((b->ports ^ f->ports) & t->ports_mask) | ((b->word ^ f->word) & t->word_mask);
-
-    if (six) {
-        const struct fp_entry6 *e = entry;
-        differ |= (e->source[0] ^ f->source[0]) | (e->source[1] ^ f->source[1]) | (e->destination[0] ^ f->destination[0])
-            | FP_MUTANT(20, e->destination[1] ^ f->destination[1], 0);
-    } else {
-        differ |= ((const struct fp_entry4 *)entry)->addresses ^ f->source[0];
-    }
-    return differ == 0;
-}
-
-static inline uint64_t flags_of(const struct fp_body *b)
-{
-    return b->word >> FP_WORD_FLAGS & 0xFFF;
-}
-
-/* Flags are 0 in whatever is not TCP (S-PRT-5). */
-static inline bool ended(const struct fp_table *t, const struct fp_body *b)
-{
-    return t->timeouts.tcp_end != FP_NEVER && (flags_of(b) & FP_MUTANT(21, TCP_FIN_RST, 0x001u));
-}
-
-/* The earliest deadline of S-END-1. tcp_end is never above idle (S-PRO-2). */
-static inline int64_t deadline(const struct fp_table *t, const struct fp_body *b)
-{
-    int64_t quiet = fp_later(b->last, ended(t, b) ? t->timeouts.tcp_end : t->timeouts.idle);
-
-    return fp_min(quiet, fp_later(FP_MUTANT(22, b->first, b->last), t->timeouts.active));
-}
 
 /* Why a record whose earliest deadline has come ends: of equal deadlines 3, then 1, then 2 (S-END-2). */
 static enum fp_reason reason_of(const struct fp_table *t, const struct fp_body *b)
@@ -113,7 +24,7 @@ static enum fp_reason reason_of(const struct fp_table *t, const struct fp_body *
 
 static void hand_over(struct fp_table *t, void *entry, enum fp_reason reason)
 {
-    struct fp_record record = {.kind = t->six ? FP_IPV6 : FP_IPV4, .reason = (uint8_t)reason, .body = *body_of(entry, t->six)};
+    struct fp_record record = {.kind = t->six ? FP_IPV6 : FP_IPV4, .reason = (uint8_t)reason, .body = *fp_body_of(entry, t->six)};
 
     if (t->six) {
         const struct fp_entry6 *e = entry;
@@ -123,7 +34,7 @@ static void hand_over(struct fp_table *t, void *entry, enum fp_reason reason)
     } else {
         record.source[0] = ((const struct fp_entry4 *)entry)->addresses;
     }
-    t->resident_packets -= record.body.packets;
+    t->closed_packets += record.body.packets;
     t->sink.put(t->sink.context, &record);
 }
 
@@ -143,13 +54,13 @@ static inline uint32_t region_of(const struct fp_table *t, const void *entry, bo
 
     if (at < start || at >= start + t->entries_size)
         return t->regions;
-    return (uint32_t)((at - start) / entry_size(six) / (FP_GROUP * FP_REGION));
+    return (uint32_t)((at - start) / fp_entry_size(six) / (FP_GROUP * FP_REGION));
 }
 
 /* Begins a record with this packet (S-REC-2). */
-static inline void begin(struct fp_table *t, void *entry, uint32_t region, const struct fp_flow *f, bool six)
+static void begin(struct fp_table *t, void *entry, uint32_t region, const struct fp_flow *f, bool six)
 {
-    struct fp_body *b = body_of(entry, six);
+    struct fp_body *b = fp_body_of(entry, six);
 
     if (six) {
         struct fp_entry6 *e = entry;
@@ -160,115 +71,48 @@ static inline void begin(struct fp_table *t, void *entry, uint32_t region, const
         ((struct fp_entry4 *)entry)->addresses = f->source[0];
     }
     *b = (struct fp_body){.ports = f->ports, .word = f->word, .first = f->ts, .last = f->ts, .packets = f->packets, .octets = f->octets};
-    b->deadline = deadline(t, b);
-    t->resident_packets += f->packets;
+    b->deadline = fp_deadline(t, b);
     lower_bound(t, region, b->deadline);
-}
-
-/* Adds a packet to a resident record, after ending it first where S-END-2 to S-END-4 say so. */
-static inline void meter(struct fp_table *t, void *entry, const struct fp_flow *f, int64_t now, bool six)
-{
-    struct fp_body *b = body_of(entry, six);
-    uint64_t octets;
-    int64_t before = b->deadline;
-    enum fp_reason reason;
-
-    if (__builtin_expect(b->deadline <= now, 0))
-        reason = reason_of(t, b);
-    else if (__builtin_expect((f->word >> FP_WORD_FLAGS & TCP_SYN) && ended(t, b) && f->ts >= b->last, 0))
-        reason = FP_ENDED;
-    else if (__builtin_expect(__builtin_add_overflow(b->octets, f->octets, &octets) || octets > FP_MUTANT(24, t->timeouts.limit, UINT64_MAX)
-                                  || f->packets > t->timeouts.limit - b->packets, 0))
-        reason = FP_ACTIVE;
-    else {
-        b->octets = octets;
-        b->packets += f->packets;
-        b->first = fp_min(b->first, FP_MUTANT(25, f->ts, b->first));
-        b->last = FP_MUTANT(26, fp_max(b->last, f->ts), f->ts);
-        b->word |= FP_MUTANT(27, f->word & UINT64_C(0xFFF) << FP_WORD_FLAGS, 0);
-        b->deadline = deadline(t, b);
-        t->resident_packets += f->packets;
-        if (__builtin_expect(b->deadline < before, 0))
-            lower_bound(t, region_of(t, entry, six), b->deadline);
-        return;
-    }
-    hand_over(t, entry, reason);
-    begin(t, entry, region_of(t, entry, six), f, six);
-}
-
-static inline void *find_in_group(const struct fp_table *t, uint32_t group, const struct fp_flow *f, bool six)
-{
-    uint32_t hits = match(t->tags + (size_t)group * FP_GROUP, tag_of(f->hash));
-
-    for (; hits; hits &= hits - 1) {
-        void *entry = slot(t, group, (unsigned)__builtin_ctz(hits), six);
-        if (equal(t, entry, f, six))
-            return entry;
-    }
-    return NULL;
-}
-
-static void *find_in_stash(const struct fp_table *t, const struct fp_flow *f, bool six)
-{
-    for (uint32_t i = 0; i < t->stashed; i++) {
-        void *entry = t->stash + i * entry_size(six);
-        if (equal(t, entry, f, six))
-            return entry;
-    }
-    return NULL;
-}
-
-static inline void *find(const struct fp_table *t, const struct fp_flow *f, bool six)
-{
-    void *entry;
-
-    if (f->hint && equal(t, f->hint, f, six))
-        return f->hint;
-    entry = find_in_group(t, first_group(t, f->hash), f, six);
-    if (!entry)
-        entry = find_in_group(t, second_group(t, f->hash), f, six);
-    if (!entry && t->stashed)
-        entry = find_in_stash(t, f, six);
-    return entry;
-}
-
-void fp_table_prefetch_tags(const struct fp_table *t, const struct fp_flow *f)
-{
-    __builtin_prefetch(t->tags + (size_t)first_group(t, f->hash) * FP_GROUP);
-    __builtin_prefetch(t->tags + (size_t)second_group(t, f->hash) * FP_GROUP);
-}
-
-void fp_table_prefetch_entry(const struct fp_table *t, struct fp_flow *f)
-{
-    uint32_t group = first_group(t, f->hash);
-    uint32_t hits = match(t->tags + (size_t)group * FP_GROUP, tag_of(f->hash));
-
-    if (!hits) {
-        group = second_group(t, f->hash);
-        hits = match(t->tags + (size_t)group * FP_GROUP, tag_of(f->hash));
-    }
-    f->hint = hits ? slot(t, group, (unsigned)__builtin_ctz(hits), t->six) : NULL;
-    if (f->hint) {
-        __builtin_prefetch(f->hint, 1);
-        if (t->six)
-            __builtin_prefetch((uint8_t *)f->hint + 64, 1);
-    }
 }
 
 static void release(struct fp_table *t, uint32_t group, unsigned i)
 {
     t->tags[(size_t)group * FP_GROUP + i] = 0;
-    body_of(slot(t, group, i, t->six), t->six)->word = 0;
+    fp_body_of(fp_slot(t, group, i, t->six), t->six)->word = 0;
     t->resident--;
 }
 
 static void release_stashed(struct fp_table *t, uint32_t i)
 {
-    size_t size = entry_size(t->six);
+    size_t size = fp_entry_size(t->six);
 
     t->stashed--;
     t->resident--;
     memmove(t->stash + i * size, t->stash + t->stashed * size, size);
+}
+
+/* `reason` 0: that of the earliest deadline. */
+void fp_table_replace(struct fp_table *t, void *entry, const struct fp_flow *f, unsigned reason)
+{
+    hand_over(t, entry, reason ? (enum fp_reason)reason : reason_of(t, fp_body_of(entry, t->six)));
+    begin(t, entry, region_of(t, entry, t->six), f, t->six);
+}
+
+void fp_table_sooner(struct fp_table *t, const void *entry)
+{
+    const struct fp_body *b = t->six ? &((const struct fp_entry6 *)entry)->body : &((const struct fp_entry4 *)entry)->body;
+
+    lower_bound(t, region_of(t, entry, t->six), b->deadline);
+}
+
+void *fp_table_find_in_stash(const struct fp_table *t, const struct fp_flow *f)
+{
+    for (uint32_t i = 0; i < t->stashed; i++) {
+        void *entry = t->stash + i * fp_entry_size(t->six);
+        if (equal(t, entry, f, t->six))
+            return entry;
+    }
+    return NULL;
 }
 
 static void sweep_stash(struct fp_table *t, int64_t clock)
@@ -276,8 +120,8 @@ static void sweep_stash(struct fp_table *t, int64_t clock)
     int64_t bound = FP_NEVER;
 
     for (uint32_t i = 0; i < t->stashed;) {
-        void *entry = t->stash + i * entry_size(t->six);
-        struct fp_body *b = body_of(entry, t->six);
+        void *entry = t->stash + i * fp_entry_size(t->six);
+        struct fp_body *b = fp_body_of(entry, t->six);
         if (b->deadline <= clock) {
             hand_over(t, entry, reason_of(t, b));
             release_stashed(t, i);
@@ -291,10 +135,10 @@ static void sweep_stash(struct fp_table *t, int64_t clock)
 
 static void prefetch_group(const struct fp_table *t, uint32_t group)
 {
-    uint32_t used = group < t->groups ? ~match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF : 0;
+    uint32_t used = group < t->groups ? ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF : 0;
 
     for (; used; used &= used - 1)
-        __builtin_prefetch(&body_of(slot(t, group, (unsigned)__builtin_ctz(used), t->six), t->six)->deadline);
+        __builtin_prefetch(&fp_body_of(fp_slot(t, group, (unsigned)__builtin_ctz(used), t->six), t->six)->deadline);
 }
 
 static void sweep_region(struct fp_table *t, uint32_t region, int64_t clock)
@@ -312,12 +156,12 @@ static void sweep_region(struct fp_table *t, uint32_t region, int64_t clock)
     prefetch_group(t, group);
     prefetch_group(t, group + 1);
     for (; group < end; group++) {
-        uint32_t used = ~match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF;
+        uint32_t used = ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF;
         prefetch_group(t, group + 2);
         for (; used; used &= used - 1) {
             unsigned i = (unsigned)__builtin_ctz(used);
-            void *entry = slot(t, group, i, t->six);
-            struct fp_body *b = body_of(entry, t->six);
+            void *entry = fp_slot(t, group, i, t->six);
+            struct fp_body *b = fp_body_of(entry, t->six);
             if (b->deadline <= FP_MUTANT(28, clock, fp_earlier(clock, FP_SECOND))) {
                 hand_over(t, entry, FP_MUTANT(29, reason_of(t, b), FP_IDLE));
                 release(t, group, i);
@@ -379,10 +223,10 @@ void fp_table_sweep(struct fp_table *t, int64_t clock, uint32_t budget)
 void fp_table_flush(struct fp_table *t)
 {
     for (uint32_t group = 0; group < t->groups && t->resident > t->stashed; group++) {
-        uint32_t used = ~match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF;
+        uint32_t used = ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF;
         for (; used; used &= used - 1) {
             unsigned i = (unsigned)__builtin_ctz(used);
-            hand_over(t, slot(t, group, i, t->six), FP_FORCED);
+            hand_over(t, fp_slot(t, group, i, t->six), FP_FORCED);
             release(t, group, i);
         }
     }
@@ -404,25 +248,25 @@ static void evict(struct fp_table *t, uint32_t group)
         release_stashed(t, 0);
         return;
     }
-    while (!(used = ~match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF))
+    while (!(used = ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF))
         group = (group + 1) % t->groups;
     victim = (unsigned)__builtin_ctz(used);
     for (; used; used &= used - 1) {
         unsigned i = (unsigned)__builtin_ctz(used);
-        int64_t d = body_of(slot(t, group, i, t->six), t->six)->deadline;
+        int64_t d = fp_body_of(fp_slot(t, group, i, t->six), t->six)->deadline;
         if (d < earliest) {
             earliest = d;
             victim = i;
         }
     }
-    hand_over(t, slot(t, group, victim, t->six), FP_MUTANT(30, FP_RESOURCES, FP_FORCED));
+    hand_over(t, fp_slot(t, group, victim, t->six), FP_MUTANT(30, FP_RESOURCES, FP_FORCED));
     release(t, group, victim);
 }
 
 /* Both groups are full: the stash keeps the table exact. False: no memory. */
 static bool stash(struct fp_table *t, const struct fp_flow *f)
 {
-    size_t size = entry_size(t->six);
+    size_t size = fp_entry_size(t->six);
     uint8_t *grown;
     uint32_t capacity;
 
@@ -445,8 +289,8 @@ static bool insert(struct fp_table *t, const struct fp_flow *f)
 {
     uint32_t group = first_group(t, f->hash);
     uint32_t other = second_group(t, f->hash);
-    uint32_t free_here = match(t->tags + (size_t)group * FP_GROUP, 0);
-    uint32_t free_there = match(t->tags + (size_t)other * FP_GROUP, 0);
+    uint32_t free_here = fp_match(t->tags + (size_t)group * FP_GROUP, 0);
+    uint32_t free_there = fp_match(t->tags + (size_t)other * FP_GROUP, 0);
     unsigned i;
 
     if (__builtin_popcount(free_there) > __builtin_popcount(free_here)) {
@@ -456,13 +300,13 @@ static bool insert(struct fp_table *t, const struct fp_flow *f)
     if (!free_here)
         return stash(t, f);
     i = (unsigned)__builtin_ctz(free_here);
-    t->tags[(size_t)group * FP_GROUP + i] = tag_of(f->hash);
+    t->tags[(size_t)group * FP_GROUP + i] = fp_tag(f->hash);
     t->resident++;
-    begin(t, slot(t, group, i, t->six), group / FP_REGION, f, t->six);
+    begin(t, fp_slot(t, group, i, t->six), group / FP_REGION, f, t->six);
     return true;
 }
 
-static __attribute__((noinline)) enum fp_fate open_record(struct fp_table *t, const struct fp_flow *f, int64_t clock, bool refuse)
+enum fp_fate fp_table_open(struct fp_table *t, const struct fp_flow *f, int64_t clock, bool refuse)
 {
     enum fp_fate fate = FP_STORED;
 
@@ -482,21 +326,6 @@ static __attribute__((noinline)) enum fp_fate open_record(struct fp_table *t, co
         fate = FP_EVICTED;
     }
     return fate;
-}
-
-static inline __attribute__((always_inline)) enum fp_fate update(struct fp_table *t, const struct fp_flow *f, int64_t now, int64_t clock, bool refuse, bool six)
-{
-    void *entry = find(t, f, six);
-
-    if (__builtin_expect(entry == NULL, 0))
-        return open_record(t, f, clock, refuse);
-    meter(t, entry, f, now, six);
-    return FP_STORED;
-}
-
-enum fp_fate fp_table_update(struct fp_table *t, const struct fp_flow *f, int64_t now, int64_t clock, bool refuse)
-{
-    return t->six ? update(t, f, now, clock, refuse, true) : update(t, f, now, clock, refuse, false);
 }
 
 static void *map(size_t *size, bool huge)
@@ -524,6 +353,8 @@ int fp_table_init(struct fp_table *t, bool six, uint32_t cache_size, const struc
         .timeouts = *timeouts,
         .ports_mask = parser->ports_mask,
         .word_mask = parser->word_mask,
+        .end_mask = timeouts->tcp_end == FP_NEVER ? 0 : (uint64_t)FP_MUTANT(21, FP_TCP_FIN_RST, 0x001u) << FP_WORD_FLAGS,
+        .quiet = {timeouts->idle, timeouts->tcp_end},
         .sink = sink,
         .floor = FP_NEVER,
         .pass_start = INT64_MIN,
@@ -531,7 +362,7 @@ int fp_table_init(struct fp_table *t, bool six, uint32_t cache_size, const struc
     };
     t->regions = (t->groups + FP_REGION - 1) / FP_REGION;
     t->tags_size = (size_t)t->groups * FP_GROUP * sizeof *t->tags;
-    t->entries_size = (size_t)t->groups * FP_GROUP * entry_size(six);
+    t->entries_size = (size_t)t->groups * FP_GROUP * fp_entry_size(six);
     t->bounds = malloc((t->regions + 1) * sizeof *t->bounds);
     t->tags = map(&t->tags_size, huge);
     t->entries = map(&t->entries_size, huge);

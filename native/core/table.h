@@ -47,9 +47,11 @@ struct fp_table {
     uint32_t regions;
     bool six;
     struct fp_timeouts timeouts;
+    uint64_t end_mask;  /* FIN and RST in a word; 0 = tcp_end is off */
+    int64_t quiet[2];   /* idle, and what takes its place once a record has ended */
     uint64_t ports_mask, word_mask; /* what is key, as in struct fp_parser */
     struct fp_sink sink;
-    uint64_t resident_packets;
+    uint64_t closed_packets; /* in records handed over */
     int64_t floor;   /* no deadline is below; may be too low */
     int64_t *bounds; /* the same per region; the last one is the stash's */
     /* The sweep that is under way: where it is, when it began. */
@@ -64,14 +66,15 @@ struct fp_table {
 int fp_table_init(struct fp_table *, bool six, uint32_t cache_size, const struct fp_timeouts *, const struct fp_parser *, struct fp_sink, bool huge);
 void fp_table_free(struct fp_table *);
 
-/* The three stages of a batch. `prefetch_tags` needs only the hash; `prefetch_entry` sets the flow's hint. */
-void fp_table_prefetch_tags(const struct fp_table *, const struct fp_flow *);
-void fp_table_prefetch_entry(const struct fp_table *, struct fp_flow *);
+enum fp_fate { FP_STORED, FP_EVICTED, FP_SHED }; /* FP_EVICTED: stored after a live record had to go */
 
-enum fp_fate { FP_STORED, FP_EVICTED, FP_SHED };
-
-/* Meters one packet that is not late, at `now` = max(ts, clock) (S-END-2 to S-END-5, S-FUL-1 to S-FUL-3). FP_EVICTED: it was stored after a live record had to go. */
-enum fp_fate fp_table_update(struct fp_table *, const struct fp_flow *, int64_t now, int64_t clock, bool refuse);
+/* What table_hot.h calls when a packet is not the common one. Opens a record for a key that has none (S-FUL-1 to S-FUL-3). */
+enum fp_fate fp_table_open(struct fp_table *, const struct fp_flow *, int64_t clock, bool refuse);
+/* Closes an entry's record, with the reason of its earliest deadline if `reason` is 0, and begins another with this packet. */
+void fp_table_replace(struct fp_table *, void *entry, const struct fp_flow *, unsigned reason);
+/* The deadline of an entry came nearer. */
+void fp_table_sooner(struct fp_table *, const void *entry);
+void *fp_table_find_in_stash(const struct fp_table *, const struct fp_flow *);
 
 /* Closes records that have ended at `clock`, as much of the table as the clock asks for (all of it within FP_PASS) or, with a budget, so many regions. */
 void fp_table_sweep(struct fp_table *, int64_t clock, uint32_t budget);

@@ -166,14 +166,14 @@ static void note_own(struct udp *u, const struct sockaddr_storage *local, const 
         const struct sockaddr_in *to = (const void *)remote;
         own->kind = FP_IPV4;
         own->source[0] = from->sin_addr.s_addr | (uint64_t)to->sin_addr.s_addr << 32;
-        own->ports = ntohs(from->sin_port) | (uint32_t)ntohs(to->sin_port) << 16;
+        own->ports = from->sin_port | (uint32_t)to->sin_port << 16;
     } else {
         const struct sockaddr_in6 *from = (const void *)local;
         const struct sockaddr_in6 *to = (const void *)remote;
         own->kind = FP_IPV6;
         memcpy(own->source, &from->sin6_addr, 16);
         memcpy(own->destination, &to->sin6_addr, 16);
-        own->ports = ntohs(from->sin6_port) | (uint32_t)ntohs(to->sin6_port) << 16;
+        own->ports = from->sin6_port | (uint32_t)to->sin6_port << 16;
     }
 }
 

@@ -182,6 +182,15 @@ void fp_player_close(struct fp_player *);
 size_t fp_trailer_append(const uint8_t *frame, uint32_t caplen, uint32_t wirelen, int64_t ts_ns, uint32_t sequence, uint8_t *out, size_t room);
 /* The short form, into the last 16 octets of a frame with a long enough UDP payload. */
 void fp_trailer_stamp(uint8_t *frame, size_t length, int64_t ts_ns, uint32_t sequence);
+
+/* ns per packet over chunks of 65,536 packets. */
+struct fp_bench_result {
+    double core_p5, core_median;   /* parse, hash, update, sweep */
+    double lines_p5, lines_median; /* the same random lines of the same table and nothing else */
+    double latency_median;         /* one dependent random load */
+    uint64_t resident, packets, table_octets;
+};
+int fp_bench_core(uint32_t flows, uint32_t passes, struct fp_bench_result *, char *err);
 /* cdef end */
 
 #define FP_MEMORY_MAGIC UINT64_C(0x666c6f77706d656d)
