@@ -8,6 +8,8 @@
 #include "hash.h"
 #include "table_hot.h"
 
+#define BLOCK 8u /* frames of a batch that go through a stage together */
+
 /* Verdicts beside those of enum fp_kind. */
 enum { FP_FILTERED = FP_IPV6 + 1, FP_SAMPLED_OUT };
 
@@ -55,15 +57,6 @@ static void choose_and_parse(struct fp_meter *m, const struct fp_packet *p, stru
     }
 }
 
-/* The clock follows every frame, whatever its verdict (S-TIM-2). */
-static inline void advance(struct fp_meter *m, int64_t ts)
-{
-    if (ts > m->newest) {
-        m->newest = ts;
-        m->clock = fp_max(m->clock, fp_earlier(ts, FP_MUTANT(33, m->profile.reorder, 0)));
-    }
-}
-
 /* S-TIM-3: a record of its own, at once. */
 static void late(struct fp_meter *m, const struct fp_flow *f)
 {
@@ -82,28 +75,21 @@ static void late(struct fp_meter *m, const struct fp_flow *f)
     m->sink.put(m->sink.context, &record);
 }
 
-static inline bool is_late(const struct fp_meter *m, int64_t ts)
-{
-    return m->idle != FP_NEVER && FP_UNLIKELY(fp_later(ts, m->idle) <= m->clock) && FP_MUTANT(34, true, false);
-}
-
 /* False: shed. */
-static inline __attribute__((always_inline)) bool meter_packet(struct fp_meter *m, const struct fp_flow *f, bool six)
+static inline __attribute__((always_inline)) bool meter_packet(struct fp_meter *m, const struct fp_flow *f, int64_t now, bool six)
 {
-    enum fp_fate fate;
+    enum fp_fate fate = fp_table_update(&m->table[six], f, now, m->clock, m->profile.refuse, six);
 
-    if (is_late(m, f->ts)) {
-        late(m, f);
-        return true;
-    }
-    fate = fp_table_update(&m->table[six], f, fp_max(f->ts, m->clock), m->clock, m->profile.refuse, six);
     if (FP_UNLIKELY(fate == FP_EVICTED))
         m->account.evicted++;
-    if (FP_UNLIKELY(fate == FP_SHED)) {
+    if (FP_UNLIKELY(fate == FP_SHED))
         m->account.shed++;
-        return false;
-    }
-    return true;
+    return fate != FP_SHED;
+}
+
+static bool is_late(const struct fp_meter *m, const struct fp_flow *f)
+{
+    return m->idle != FP_NEVER && fp_later(f->ts, m->idle) <= m->clock && FP_MUTANT(34, true, false);
 }
 
 static void count_other(struct fp_account *a, unsigned verdict)
@@ -146,36 +132,56 @@ static int64_t sane_time(struct fp_meter *m, int64_t ts, int64_t now)
     return now;
 }
 
-void fp_meter_batch(struct fp_meter *m, const struct fp_packet *packets, unsigned count, int64_t now)
+static inline void stage_parse(struct fp_meter *m, const struct fp_packet *p, struct fp_flow *f, struct fp_flow *end, bool plain, int64_t now)
 {
-    struct fp_flow *end = m->flows + count;
-    bool plain = m->nown == 0 && m->profile.sampling == FP_SAMPLE_ALL;
-    uint64_t metered = 0, metered_packets = 0;
-
-    for (struct fp_flow *f = m->flows; f < end; f++, packets++) {
-        f->ts = m->wall ? sane_time(m, packets->ts_ns, now) : packets->ts_ns;
+    for (; f < end; f++, p++) {
+        f->ts = m->wall ? sane_time(m, p->ts_ns, now) : p->ts_ns;
         if (plain)
-            fp_parse(&m->parser, packets, f);
+            fp_parse(&m->parser, p, f);
         else
-            choose_and_parse(m, packets, f);
+            choose_and_parse(m, p, f);
         if (f->kind == FP_IPV4)
             fp_table_prefetch_tags(&m->table[0], f);
         else if (f->kind == FP_IPV6)
             fp_table_prefetch_tags(&m->table[1], f);
     }
-    for (struct fp_flow *f = m->flows; f < end; f++) {
+}
+
+static inline void stage_match(struct fp_meter *m, struct fp_flow *f, struct fp_flow *end)
+{
+    for (; f < end; f++) {
         if (f->kind == FP_IPV4)
             fp_table_prefetch_entry(&m->table[0], f, false);
         else if (f->kind == FP_IPV6)
             fp_table_prefetch_entry(&m->table[1], f, true);
     }
-    for (struct fp_flow *f = m->flows; f < end; f++) {
+}
+
+static inline void stage_update(struct fp_meter *m, struct fp_flow *f, struct fp_flow *end)
+{
+    uint64_t metered = 0, metered_packets = 0;
+
+    for (; f < end; f++) {
+        int64_t now = f->ts;
         bool kept;
-        advance(m, f->ts);
+        /* The clock follows every frame, whatever its verdict (S-TIM-2). */
+        if (__builtin_expect(now >= m->newest, 1)) {
+            m->newest = now;
+            m->clock = fp_max(m->clock, fp_earlier(now, FP_MUTANT(33, m->profile.reorder, 0)));
+        }
+        if (FP_UNLIKELY(now < m->clock)) {
+            now = m->clock;
+            if ((f->kind == FP_IPV4 || f->kind == FP_IPV6) && is_late(m, f)) {
+                late(m, f);
+                metered++;
+                metered_packets += f->packets;
+                continue;
+            }
+        }
         if (f->kind == FP_IPV4) {
-            kept = meter_packet(m, f, false);
+            kept = meter_packet(m, f, now, false);
         } else if (f->kind == FP_IPV6) {
-            kept = meter_packet(m, f, true);
+            kept = meter_packet(m, f, now, true);
         } else {
             count_other(&m->account, f->kind);
             continue;
@@ -183,9 +189,28 @@ void fp_meter_batch(struct fp_meter *m, const struct fp_packet *packets, unsigne
         metered += kept;
         metered_packets += kept ? f->packets : 0;
     }
-    m->account.received += count;
     m->account.metered += metered;
     m->account.metered_packets += metered_packets;
+}
+
+/* Three stages, each a block behind the one before, so that what one has asked of memory arrives while the others work. */
+void fp_meter_batch(struct fp_meter *m, const struct fp_packet *packets, unsigned count, int64_t now)
+{
+    bool plain = m->nown == 0 && m->profile.sampling == FP_SAMPLE_ALL;
+    struct fp_flow *flows = m->flows;
+    unsigned parsed = 0, matched = 0, updated = 0;
+
+    while (updated < count) {
+        unsigned to_update = matched, to_match = parsed;
+        unsigned to_parse = parsed + BLOCK < count ? parsed + BLOCK : count;
+        stage_parse(m, packets + parsed, flows + parsed, flows + to_parse, plain, now);
+        stage_match(m, flows + matched, flows + to_match);
+        stage_update(m, flows + updated, flows + to_update);
+        parsed = to_parse;
+        matched = to_match;
+        updated = to_update;
+    }
+    m->account.received += count;
     sweep(m);
     publish_resident(m);
 }

@@ -15,6 +15,7 @@
 #define ROOM 66000u              /* the longest frame with its trailer */
 #define SPIN (100 * INT64_C(1000)) /* how long before its time a frame is waited for without sleeping, ns */
 #define LOOK (50 * INT64_C(1000000)) /* how often a sleep looks whether the player was stopped, ns */
+#define NAP (50 * FP_MILLISECOND) /* how late a stop may be seen */
 #define STALL_MS 2               /* pause when the injector takes nothing */
 #define REOPENED 64u
 
@@ -39,22 +40,20 @@ static int64_t monotonic(void)
     return (int64_t)t.tv_sec * FP_SECOND + t.tv_nsec;
 }
 
-/* Sleeps, then spins, until `due` or until the player is stopped; returns how late it is. */
+/* Sleeps, then spins, until `due` or a stop; returns how late it is. */
 static int64_t wait_until(const struct fp_player *p, int64_t due)
 {
     int64_t now = monotonic();
 
-    while (due - now > SPIN) {
-        int64_t until = fp_min(due - SPIN, now + LOOK);
-        struct timespec t = {.tv_sec = until / FP_SECOND, .tv_nsec = until % FP_SECOND};
+    while (due - now > SPIN && !__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE)) {
+        int64_t wake = fp_min(due - SPIN, now + NAP);
+        struct timespec t = {.tv_sec = wake / FP_SECOND, .tv_nsec = wake % FP_SECOND};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
-        if (__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE))
-            return 0;
         now = monotonic();
     }
-    while (now < due)
+    while (now < due && !__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE))
         now = monotonic();
-    return now - due;
+    return fp_max(now - due, 0);
 }
 
 static bool give_up(struct fp_player *p, struct fp_play_result *result, uint64_t index, int reason)

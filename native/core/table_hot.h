@@ -101,21 +101,20 @@ static inline void fp_table_prefetch_tags(const struct fp_table *t, const struct
     __builtin_prefetch(t->tags + (size_t)second_group(t, f->hash) * FP_GROUP);
 }
 
+/* Guesses the entry by its tag, without a branch on which of the two groups has it: that would be mispredicted every other time. */
 static inline void fp_table_prefetch_entry(const struct fp_table *t, struct fp_flow *f, bool six)
 {
-    uint32_t group = first_group(t, f->hash);
-    uint32_t hits = fp_match(t->tags + (size_t)group * FP_GROUP, fp_tag(f->hash));
+    uint32_t first = first_group(t, f->hash);
+    uint32_t second = second_group(t, f->hash);
+    uint16_t tag = fp_tag(f->hash);
+    uint32_t hits = fp_match(t->tags + (size_t)first * FP_GROUP, tag) | fp_match(t->tags + (size_t)second * FP_GROUP, tag) << 16;
+    unsigned at = (unsigned)__builtin_ctz(hits | 1u << 31);
+    size_t index = (at < FP_GROUP ? (size_t)first * FP_GROUP : (size_t)second * FP_GROUP - FP_GROUP) + at;
 
-    if (!hits) {
-        group = second_group(t, f->hash);
-        hits = fp_match(t->tags + (size_t)group * FP_GROUP, fp_tag(f->hash));
-    }
-    f->hint = hits ? fp_slot(t, group, (unsigned)__builtin_ctz(hits), six) : NULL;
-    if (f->hint) {
-        __builtin_prefetch(f->hint, 1);
-        if (six)
-            __builtin_prefetch((uint8_t *)f->hint + 64, 1);
-    }
+    f->hint = t->entries + index * fp_entry_size(six);
+    __builtin_prefetch(f->hint, 1);
+    if (six)
+        __builtin_prefetch((uint8_t *)f->hint + 64, 1);
 }
 
 static inline void *find_in_group(const struct fp_table *t, uint32_t group, const struct fp_flow *f, bool six)
@@ -134,7 +133,7 @@ static inline void *find(const struct fp_table *t, const struct fp_flow *f, bool
 {
     void *entry;
 
-    if (!FP_UNLIKELY(!f->hint) && !FP_UNLIKELY(!equal(t, f->hint, f, six)))
+    if (__builtin_expect(equal(t, f->hint, f, six), 1))
         return f->hint;
     entry = find_in_group(t, first_group(t, f->hash), f, six);
     if (!entry)

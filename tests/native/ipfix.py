@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Just enough IPFIX to read back what the native core wrote: templates as sent, times in nanoseconds. No judgement; that is the decoder's."""
+"""Just enough IPFIX to read back what the native core wrote: templates as sent. No judgement; that is the decoder's."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def _records(domain: int, fields: list[tuple[int, int]], data: bytes) -> Iterabl
             input_interface=n[10],
             packets=n[2],
             octets=n[1],
-            first_ns=_nanoseconds(n[156]),
-            last_ns=_nanoseconds(n[157]),
+            first_ns=_nanoseconds(n[156]) if 156 in n else n[152] * 10**6,
+            last_ns=_nanoseconds(n[157]) if 157 in n else n[153] * 10**6,
             tcp_flags=n[6],
             end_reason=n[136],
             ttl=n[192],

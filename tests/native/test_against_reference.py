@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random traffic through the native core and the reference: the same multiset of records and the same accounts, whatever batch, budget, workers and hash seed.
 
-Keys, times and flags come from small sets, so that every deadline, equal deadlines, late packets, SYNs after an end and counters near their limit are met often.
+Keys, times and flags come from small sets, so that every deadline, equal deadlines, late packets, SYNs after an end and counters near their limit are
+met often.
 """
 
 from __future__ import annotations
@@ -144,9 +145,7 @@ def test_same_records(seed: int) -> None:
     records += [closed.record for closed in reference.flush()]
     account = reference.accounting()
     for batch, budget, hash_seed in [(1, 0, 1), (32, 0, 2), (256, 3, 3), (5, 1000, 4)]:
-        datagrams, result = meter(
-            frames, chosen, ("ipfix",), workers, seed=hash_seed, batch=batch, sweep_budget=budget, ipfix_ns=True, assignment=assignment
-        )
+        datagrams, result = meter(frames, chosen, ("ipfix",), workers, seed=hash_seed, batch=batch, sweep_budget=budget, ipfix_ns=True, assignment=assignment)
         assert result.accounting.broken() == []
         assert {n: getattr(result.accounting, n) for n in SAME} == {n: getattr(account, n) for n in SAME}
         assert result.final_clock_ns == reference.final_clock_ns

@@ -24,9 +24,9 @@ NOT_IN_MEMORY = {"filter", "export_socket", "clock", "first_sequence"}
 
 def run(fixture: Fixture, batch: int, sweep_budget: int) -> list[str]:
     profile = profile_from(fixture.profile_table)
+    profile.check_formats(fixture.formats)
     frames = [
-        replace(frame, tags=fixture.tags.get(frame.index, ()), segments=fixture.segments.get(frame.index, 1))
-        for frame in read_capture(fixture.capture_path)
+        replace(frame, tags=fixture.tags.get(frame.index, ()), segments=fixture.segments.get(frame.index, 1)) for frame in read_capture(fixture.capture_path)
     ]
     datagrams, result = meter(
         frames, profile, ("ipfix",), fixture.workers, batch=batch, sweep_budget=sweep_budget, ipfix_ns=True, assignment=fixture.assignment or None
@@ -35,7 +35,7 @@ def run(fixture: Fixture, batch: int, sweep_budget: int) -> list[str]:
     return broken + disagreements(fixture, flow_records(datagrams["ipfix"]), result.accounting, result.final_clock_ns)
 
 
-@pytest.mark.parametrize("fixture", [f for f in FIXTURES if not NOT_IN_MEMORY & set(f.run)], ids=lambda f: f.name)
+@pytest.mark.parametrize("fixture", [f for f in FIXTURES if f.level == "records" and not NOT_IN_MEMORY & set(f.run)], ids=lambda f: f.name)
 @pytest.mark.parametrize(("batch", "sweep_budget"), [(1, 0), (32, 0), (7, 1), (256, 1000)])
 def test_fixture(fixture: Fixture, batch: int, sweep_budget: int) -> None:
     if fixture.expected.refused:
