@@ -71,7 +71,8 @@ static uint64_t of_stream(const struct fp_stream *s, unsigned value)
     case V_FLOWS_EXPORTED:
         return s->built_flows - s->account.not_sent_records;
     case V_PACKETS_IGNORED:
-        return face->account->received - face->account->metered;
+        /* Summed, not received - metered: the frame at hand is received and has no verdict yet, and the count must not fall. */
+        return face->account->filtered + face->account->sampled_out + face->account->non_ip + face->account->malformed + face->account->shed;
     case V_FLOWS_NOT_SENT:
         return s->account.not_sent_records;
     case V_PACKETS_NOT_SENT:
