@@ -177,7 +177,7 @@ def _wire(run: Run, name: str) -> list[Problem]:
     context = Context(
         mtu=int(run.case.run.get("mtu", 1500)),
         workers=sum(1 for each in owners if each) if owners is not None and run.capabilities.truthful else None,
-        sampling_interval=sampling.interval if sampling else 0,
+        sampling_interval=None if sampling and sampling.interval == 1 else sampling.interval if sampling else 0,  # 1 in 1 may be announced or not
         template_packets=run.profile.template_packets if run.capabilities.truthful else None,
         template_seconds=run.profile.template_seconds if run.capabilities.truthful else None,
     )

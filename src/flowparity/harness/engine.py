@@ -31,6 +31,9 @@ Progress = Callable[[int, int, str], None]
 """Called with cases done, cases in all, and what comes next."""
 
 
+_DISCARD = 9  # the port of a run that is to be refused before it sends anything
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a subject's cases run: its rig, and the injector that plays captures into its links (None: it reads files)."""
@@ -102,7 +105,7 @@ class Bench:
         profile = subject.adapt(case.profile or settings.profile or default_profile(spoken))
         workers = case.workers or settings.workers
         if case.refused:
-            return mute + [self._refusal(case, subject, cell) for cell in blank]
+            return mute + [self._refusal(case, subject, cell, settings) for cell in blank]
         frames = case.frames()
         reasons = unmet(needs_of(frames), capabilities, profile) + subject.refusals(profile, spoken, workers)
         reasons += [f"run parameter {each} is not honoured" for each in case.run if each not in capabilities.run]
@@ -117,14 +120,20 @@ class Bench:
         verdicts = judge(run, self._oracle, subject, settings.levels)
         return mute + [self._cell(cell, run, verdicts[cell.format], profile, settings) for cell in blank]
 
-    def _refusal(self, case: Case, subject: Subject, cell: Cell) -> Cell:
+    def _refusal(self, case: Case, subject: Subject, cell: Cell, settings: Settings) -> Cell:
         if case.profile is None:
             return replace(cell, reason="the profile is refused before any subject is asked")
         try:
-            job = Job(str(case.capture), case.profile, {cell.format: ("127.0.0.1", 9)}, case.workers or 1, run=case.run, metadata=case.metadata)
-            refusals = subject.refusals(job.profile, (cell.format,), job.workers)
+            formats = case.formats or (cell.format,)
+            collectors = dict.fromkeys(formats, ("127.0.0.1", _DISCARD))
+            job = Job(str(case.capture), case.profile, collectors, case.workers or 1, run=case.run, metadata=case.metadata)
+            refusals = subject.refusals(job.profile, formats, job.workers)
             if not refusals:
-                subject.start(job).kill()
+                session = subject.start(job)
+                try:
+                    session.finish(settings.timeout)
+                finally:
+                    session.kill()
         except (UsageError, InputError) as error:
             refusals = [str(error)]
         if any(case.refused in each for each in refusals):

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The suite's subjects, kept for a whole session so that one worker process serves all cases of a test process, and its summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flowparity.harness.codec import pack, unpack
+from flowparity.harness.engine import Bench, Settings
+from flowparity.harness.results import Cell, Results
+from flowparity.harness.subjects import native_names
+from flowparity.report.matrix import render
+
+ROOT = Path(__file__).parent.parent
+FILE_SUBJECTS = ("reference", "pcap", "memory")
+_CELLS = pytest.StashKey[list[Cell]]()
+
+
+class Suite:
+    """Runs cases and remembers their cells for the summary."""
+
+    def __init__(self, cells: list[Cell], artefacts: Path | None) -> None:
+        self._cells = cells
+        self._benches: dict[str, Bench] = {}
+        self.settings = Settings(artefacts=artefacts)
+
+    def bench(self, subject: str) -> Bench:
+        """The bench of a subject, made when first asked for."""
+        if subject not in self._benches:
+            self._benches[subject] = Bench([subject])
+        return self._benches[subject]
+
+    def run(self, case: object, subject: str) -> list[Cell]:
+        """All cells of a case by a subject."""
+        cells = self.bench(subject).run(case, subject, self.settings)  # type: ignore[arg-type]
+        self._cells += cells
+        return cells
+
+    def forget(self, subject: str) -> None:
+        """Ends a subject that is not needed again."""
+        self._benches.pop(subject).close()
+
+    def close(self) -> None:
+        """Ends every worker."""
+        for bench in self._benches.values():
+            bench.close()
+
+
+@pytest.fixture(scope="session")
+def suite(pytestconfig: pytest.Config) -> Iterator[Suite]:
+    kept = os.environ.get("FLOWPARITY_ARTEFACTS")
+    one = Suite(pytestconfig.stash[_CELLS], Path(kept) if kept else None)
+    yield one
+    one.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_CELLS] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object, error: object) -> None:
+    """A process of xdist hands over its cells."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[_CELLS] += [unpack(Cell, each) for each in output.get("flowparity_cells", [])]  # type: ignore[attr-defined]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["flowparity_cells"] = [pack(cell) for cell in session.config.stash[_CELLS]]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The matrix and the CPU seconds, once for all processes."""
+    from rich.console import Console
+
+    shown = [cell for cell in terminalreporter.config.stash[_CELLS] if not cell.subject.startswith("saboteur:")]
+    if shown:
+        terminalreporter.section("parity")
+        order = sorted(shown, key=lambda cell: (cell.topic, cell.case, cell.subject, cell.format))
+        Console(width=160, file=terminalreporter._tw._file).print(render(Results(order)))
+
+
+def file_subjects() -> list[str]:
+    """The subjects of the suite that read files."""
+    built = native_names()
+    return [each for each in FILE_SUBJECTS if each == "reference" or each in built]
