@@ -17,7 +17,7 @@ def needs_of(frames: Sequence[Frame]) -> Needs:
     """The needs of the frames of a capture. An empty capture needs nothing: `shortest` is then the largest frame there is."""
     stamps = [frame.ts_ns for frame in frames]
     resolution = next((unit for unit in _RESOLUTIONS if all(t % unit == 0 for t in stamps)), 1)
-    lengths = [max(frame.wirelen, len(frame.data)) for frame in frames]
+    lengths = [len(frame.data) for frame in frames]  # what was cut off need not be carried; `truncated` speaks of it
     return Needs(
         links=frozenset(frame.link for frame in frames),
         shortest=min(lengths, default=2**31),

@@ -38,7 +38,7 @@ class NativeSubject(Subject):
         caps, memory = info.capabilities, self.name == _MEMORY
         return Capabilities(
             tier=caps.tier,
-            links=frozenset({1} if caps.live else LINK_NAMES),
+            links=frozenset({1} if caps.live and not memory else LINK_NAMES),
             min_frame=caps.min_frame,
             max_frame=caps.max_frame,
             exact_time=caps.exact_time,
