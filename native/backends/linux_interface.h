@@ -56,7 +56,7 @@ out_fd:
     return rc;
 }
 
-/* After an error on a socket: 0 when the interface is still there (it may come up again), else -ENODEV. */
+/* After an error on a socket: 0 when the interface is still there (it may come up again), else -EIO. */
 static inline int li_still_there(const struct fp_host *host, const struct li_interface *i, int fd, char *err)
 {
     struct ifreq ifr = {.ifr_ifindex = i->index};
@@ -66,7 +66,7 @@ static inline int li_still_there(const struct fp_host *host, const struct li_int
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &len);
     if (ioctl(fd, SIOCGIFNAME, &ifr) == 0)
         return 0;
-    return host->fail(err, -ENODEV, "interface %s: it was removed", i->name);
+    return host->fail(err, -EIO, "interface %s: it was removed; start again when it is back", i->name);
 }
 
 /* An unsigned number within [low, high]; anything else is -EINVAL. */

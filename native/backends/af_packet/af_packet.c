@@ -255,19 +255,16 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
     struct queue *q = &s->queue[queue];
     unsigned n;
 
-    *now_ns = FP_NS_NONE;
+    /* The clocks are read before the ring: a frame stamped before that is in it by now, or within the visibility bound. */
+    *now_ns = li_now(CLOCK_REALTIME);
     while (!q->left) {
-        int64_t end = atomic_load(&s->end);
-        /* The clocks are read first: a frame stamped before that is in the ring by now, or within the visibility bound. */
-        int64_t now = li_now(CLOCK_REALTIME), ticks = li_now(CLOCK_MONOTONIC);
+        int64_t end = atomic_load(&s->end), ticks = li_now(CLOCK_MONOTONIC);
         if (next_block(s, q))
             break;
         if (end && ticks >= end)
             return FP_END;
-        if (!wait_ms) {
-            *now_ns = now;
+        if (!wait_ms)
             return 0;
-        }
         struct pollfd p = {.fd = q->fd, .events = POLLIN | POLLERR};
         int rc = poll(&p, 1, wait_ms);
         if (rc > 0 && p.revents & (POLLERR | POLLHUP)) {
@@ -276,6 +273,7 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
                 return rc;
         }
         wait_ms = 0;
+        *now_ns = li_now(CLOCK_REALTIME);
     }
     for (n = 0; n < max && q->left; n++) {
         const struct tpacket3_hdr *h = q->frame;

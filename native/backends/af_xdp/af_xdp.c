@@ -602,10 +602,10 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
     struct queue *q = &s->queue[queue];
     unsigned served = (s->nports - queue + s->queues - 1) / s->queues;
 
-    *now_ns = FP_NS_NONE;
     for (;;) {
         bool stopped = atomic_load(&s->stopped);
         struct clocks c = {.monotonic = li_now(CLOCK_MONOTONIC), .real = li_now(CLOCK_REALTIME)};
+        *now_ns = c.real;
         for (unsigned i = 0; i < served; i++) {
             struct port *port = &s->ports[queue + q->turn * s->queues];
             q->turn = q->turn + 1 == served ? 0 : q->turn + 1;
@@ -625,7 +625,6 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
         if (!wait_ms) {
             if (s->busy_poll)
                 wait_for(s, queue, 0);
-            *now_ns = c.real;
             return 0;
         }
         wait_for(s, queue, wait_ms);

@@ -287,10 +287,9 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
 {
     struct queue *q = &s->queue[queue];
 
-    *now_ns = FP_NS_NONE;
     for (;;) {
         bool stopped = atomic_load(&s->stopped);
-        int64_t now = li_now(CLOCK_REALTIME); /* read first: what was stamped before is in the socket by now, or within the visibility bound */
+        *now_ns = li_now(CLOCK_REALTIME); /* read first: what was stamped before is in the socket by now, or within the visibility bound */
         int n = take(s, q, max < s->batch ? max : s->batch), rc;
         if (n > 0) {
             for (int i = 0; i < n; i++)
@@ -304,10 +303,8 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
             return rc;
         if (stopped)
             return FP_END;
-        if (!wait_ms) {
-            *now_ns = now;
+        if (!wait_ms)
             return 0;
-        }
         struct pollfd p = {.fd = q->fd, .events = POLLIN};
         if (poll(&p, 1, wait_ms) > 0 && p.revents & (POLLERR | POLLHUP)) {
             rc = li_still_there(s->host, &s->common.interface, q->fd, err);
