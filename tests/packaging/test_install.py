@@ -14,6 +14,7 @@ import pytest
 
 from tests.packaging.conftest import CHECKOUT, run
 
+RECORDED = CHECKOUT / "fixtures" / "recorded" / "dns.pcap"
 TINY = CHECKOUT / "fixtures" / "tcp" / "syn-after-fin.pcap"
 RUNTIME_DATA = ("flowparity/data/semantics.md", "flowparity/data/requirements/v9-message.toml", "flowparity/py.typed")
 
@@ -36,6 +37,7 @@ def smoke(environment: Path, elsewhere: Path) -> None:
     flowparity = environment / "bin" / "flowparity"
     elsewhere.mkdir()
     capture = shutil.copy(TINY, elsewhere / "tiny.pcap")
+    recorded = shutil.copy(RECORDED, elsewhere / "dns.pcap")
     assert run(flowparity, "--version", cwd=elsewhere).stdout.startswith("flowparity ")
     rows = {row["name"]: row for row in json.loads(run(flowparity, "backends", "--json", cwd=elsewhere).stdout)}
     assert rows["pcap"]["available"], rows["pcap"]
@@ -43,6 +45,8 @@ def smoke(environment: Path, elsewhere: Path) -> None:
     assert [record["packetDeltaCount"] for record in records] == [3, 1]
     assert "Jumbo Payload" in run(flowparity, "explain", "S-LEN-2", cwd=elsewhere).stdout
     assert "V9-HDR-02" in run(flowparity, "explain", "V9-HDR-02", cwd=elsewhere).stdout
+    told = run(flowparity, "parity", recorded, "--backend", "pcap,reference", cwd=elsewhere).stdout
+    assert "parity: 6 pass" in told, told
 
 
 def test_the_sdist_holds_what_the_build_needs(built: Path) -> None:

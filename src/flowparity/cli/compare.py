@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`parity`: captures through exporters, and what they exported against the reference."""
+"""`parity`: captures through exporters, and what they exported against the reference. `shrink`: the smallest capture that still fails."""
 
 from __future__ import annotations
 
@@ -31,14 +31,25 @@ Subjects = Annotated[
 ]
 Levels = Annotated[str, typer.Option("--level", help="conserved, merged, records, wire, cross, or all (docs/semantics.md).", metavar="LIST")]
 Workers = Annotated[int, typer.Option(help="Workers of the exporter.", min=1, max=64)]
+Html = Annotated[Path | None, typer.Option("--html", help="Write a page with the matrix and every failure.", metavar="FILE", show_default=False)]
+Junit = Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML.", metavar="FILE", show_default=False)]
+Json = Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.", metavar="FILE", show_default=False)]
 Artefacts = Annotated[Path | None, typer.Option("--artefacts", help="Keep datagrams and records of failures here.", metavar="DIR", show_default=False)]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Cases at a time.", min=1, max=256)]
 Timeout = Annotated[float, typer.Option(help="Seconds for one case.", metavar="S", min=0.1)]
+Capture = Annotated[Path, typer.Argument(help="A capture that fails.", readable=False, show_default=False)]
+Subject = Annotated[str, typer.Option("--backend", help="The exporter that fails on it, as for 'flowparity parity'.", metavar="NAME")]
+OneVersion = Annotated[str, typer.Option("--version", help="The NetFlow version in which it fails: 5, 9 or ipfix.", metavar="VERSION")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where the capture goes (default: CAPTURE.small.pcap).", metavar="FILE", show_default=False)
+]
+Anonymise = Annotated[bool, typer.Option("--anonymise", help="Change the addresses; prefixes, lengths and the validity of checksums are kept.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command(rich_help_panel="Parity")(parity)
+    app.command(rich_help_panel="Parity")(shrink)
 
 
 @takes_profile
@@ -48,6 +59,9 @@ def parity(
     version: Versions = "all",
     level: Levels = "all",
     workers: Workers = 1,
+    html: Html = None,
+    junit: Junit = None,
+    json: Json = None,
     artefacts: Artefacts = None,
     jobs: Jobs = 2,
     timeout: Timeout = 60.0,
@@ -59,10 +73,11 @@ def parity(
     Status 0 parity, 1 mismatch, 2 bad input or usage, 3 a backend that was named is not available here. A failure names capture, exporter, format, key, field,
     both values and the packets, and the command that makes the smallest capture that still fails.
     """
-    from flowparity.cli.matrix import matrix, not_compared
     from flowparity.harness.cases import cases_of
     from flowparity.harness.engine import Settings
     from flowparity.harness.engine import parity as compare
+    from flowparity.report.files import write_reports
+    from flowparity.report.matrix import failures, render
 
     formats = formats_of(version)
     names, required = _subjects(backend)
@@ -75,22 +90,58 @@ def parity(
         artefacts=artefacts,
         required=frozenset(required),
     )
+    for path in (html, junit, json):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"{path}: there is no directory {path.parent}; make it first")
     cases = cases_of(captures)
     with _bar(len(cases) * len(names)) as progress:
         results = compare(cases, names, settings, jobs=jobs, progress=progress)
-    console().print(matrix(results))
-    for line in not_compared(results.cells):
+    write_reports(results, html=html, junit_path=junit, json_path=json)
+    console().print(render(results))
+    for line in failures(results, _MOST_FAILURES):
         note(line)
-    told = {cell.reason or cell.id: cell for cell in reversed(results.failures)}  # what ends a run ends it for all its formats: told once
-    for cell in reversed(list(told.values())[-_MOST_FAILURES:]):
-        for line in cell.lines():
-            note(line)
-    if len(told) > _MOST_FAILURES:
-        note(f"… and {len(told) - _MOST_FAILURES} more failures")
-    counts = ", ".join(f"{number} {status}" for status, number in sorted(results.counts.items()))
-    verdict = {0: "parity", 1: "MISMATCH", 3: "nothing to compare, or a backend that was named is not available here"}[results.exit_code]
-    note(f"{verdict}: {counts}; {results.seconds:.1f} s, {results.cpu_seconds:.2f} CPU seconds in exporters")
     return results.exit_code
+
+
+@takes_profile
+def shrink(
+    capture: Capture,
+    backend: Subject = "pcap",
+    version: OneVersion = "ipfix",
+    level: Levels = "all",
+    workers: Workers = 1,
+    anonymise: Anonymise = False,
+    output: Output = None,
+    timeout: Timeout = 60.0,
+    *,
+    profile: ProfileChoice,
+) -> int:
+    """The smallest capture that still fails the same way: fewer packets, then plainer ones. Every failure of parity prints this command."""
+    from flowparity.capture import write_capture
+    from flowparity.harness.cases import cases_of
+    from flowparity.harness.engine import Settings
+    from flowparity.shrink import shrink as make_smaller
+
+    formats = formats_of(version)
+    if len(formats) != 1:
+        raise UsageError(f"--version: {version} is more than one; name the version in which it fails")
+    names, _ = _subjects(backend)
+    if len(names) != 1:
+        raise UsageError(f"--backend: {backend} is more than one; name the exporter that fails")
+    settings = Settings(levels=_levels(level), profile=profile.resolve(formats) if profile.table else None, workers=workers, timeout=timeout)
+    (case,) = cases_of([capture])
+    with _bar(len(case.frames())) as progress:
+
+        def tell(left: int, tries: int) -> None:
+            if progress is not None:
+                progress(left, left, f"{left} packets left after {tries} tries")
+
+        found = make_smaller(case, names[0], formats[0], settings, anonymise=anonymise, progress=tell)
+    several = len({(frame.link, frame.interface) for frame in found.frames}) > 1
+    target = output or capture.with_suffix(".small.pcapng" if several else ".small.pcap")
+    write_capture(target, found.frames)
+    note(f"{target}: {len(found.frames)} of {found.before} packets, after {found.tries} tries; it fails so: {found.problem}")
+    return 0
 
 
 def _subjects(text: str) -> tuple[list[str], set[str]]:
@@ -103,7 +154,7 @@ def _subjects(text: str) -> tuple[list[str], set[str]]:
     if names == ["all"]:
         from flowparity import native
 
-        on_files = {each.name for each in native.backends() if each.capabilities is not None and not each.capabilities.live and each.name != "memory"}
+        on_files = {each.name for each in native.backends() if each.capabilities is not None and not each.capabilities.live}
         return [name for name in native_names() if name in on_files] + ["reference"], set()
     for name in names:
         open_subject(name)

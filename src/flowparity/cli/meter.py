@@ -16,9 +16,7 @@ Capture = Annotated[Path, typer.Argument(help="A pcap or pcapng file.", readable
 Style = Annotated[Format, typer.Option("--format", help="How records are printed; JSON and CSV are named by IPFIX elements, times in ns.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No accounting at the end.")]
 Backend = Annotated[str, typer.Option(help="What takes the packets: see 'flowparity backends'; or 'reference'.", metavar="NAME")]
-Input = Annotated[
-    str, typer.Option("--input", "--interface", "-i", help="What it reads: a capture, an interface, a port.", metavar="WHAT", show_default=False)
-]
+Input = Annotated[str, typer.Option("--input", "--interface", "-i", help="What it reads: a capture, an interface, a port.", metavar="WHAT", show_default=False)]
 Collectors = Annotated[
     list[str],
     typer.Option(

@@ -39,7 +39,11 @@ class Square:
 
     @property
     def text(self) -> str:
-        """Passed of compared, and what else there is."""
+        """Of one cell, what it says, with the number of records; of several, passed of compared, and what else there is."""
+        if len(self.cells) == 1:
+            (cell,) = self.cells
+            words = {Status.PASS: f"agree ({cell.records})", Status.FAIL: "DIFFER", Status.ERROR: "ERROR", Status.UNAVAILABLE: "not here"}
+            return words.get(cell.status, cell.status.value)
         compared = [cell for cell in self.cells if cell.status not in (Status.LEFT_OUT, Status.UNAVAILABLE)]
         if not compared:
             return "not here" if self.status is Status.UNAVAILABLE else "left out"
@@ -50,19 +54,24 @@ class Square:
         return text + (f" ({left} left out)" if left else "")
 
 
+_FEW = 40  # cases up to this number have rows of their own
+
+
 class Matrix:
-    """The squares by topic and column."""
+    """The squares by topic and column; a case is its own topic where there are few."""
 
     def __init__(self, results: Results) -> None:
         squares: defaultdict[tuple[str, tuple[str, str]], list[Cell]] = defaultdict(list)
         self.topics: list[str] = []
         self.columns: list[tuple[str, str]] = []
         self.tiers: dict[str, str] = {}
+        self.by_case = len({cell.case for cell in results.cells}) <= _FEW
         for cell in results.cells:
             column = (cell.subject, cell.format)
-            squares[cell.topic, column].append(cell)
-            if cell.topic not in self.topics:
-                self.topics.append(cell.topic)
+            topic = cell.case if self.by_case else cell.topic
+            squares[topic, column].append(cell)
+            if topic not in self.topics:
+                self.topics.append(topic)
             if column not in self.columns:
                 self.columns.append(column)
             if cell.tier is not None:
@@ -107,7 +116,7 @@ def render(results: Results) -> RenderableType:
     """The matrix for a terminal, with the reasons and the summary below it."""
     matrix = Matrix(results)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("topic", no_wrap=True)
+    table.add_column("capture" if matrix.by_case else "topic", no_wrap=True)
     for column in matrix.columns:
         table.add_column(matrix.heading(column), justify="right")
     for topic in matrix.topics:
