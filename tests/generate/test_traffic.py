@@ -15,7 +15,7 @@ from flowparity.generate.spec import IMIX, TrafficSpec, sizes_from
 from flowparity.generate.traffic import Traffic
 from flowparity.profile import Profile
 from flowparity.reference import ReferenceExporter
-from flowparity.tshark import sights
+from flowparity.witness.tshark import sights
 
 MIXED = TrafficSpec(flows=40, packets=3000, sizes=IMIX, ipv6=0.4, vlan=0.3, tcp=0.5, gap_ns=1_000_000)
 STREAMS = TrafficSpec(flows=7, packets=1000, distribution="equidistant")

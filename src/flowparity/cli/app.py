@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from flowparity import __version__
-from flowparity.cli import compare, listen, machine, measure, meter, play, rules, traffic
+from flowparity.cli import compare, listen, machine, measure, meter, play, rules, traffic, trial
 from flowparity.cli.guard import READER_GONE, Finished
 
 
@@ -45,5 +45,5 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
     """Does a flow exporter report the same, right flows whatever framework hands it the packets?"""
 
 
-for module in (machine, measure, meter, listen, compare, traffic, play, rules):
+for module in (machine, measure, meter, listen, compare, trial, traffic, play, rules):
     module.register(app)

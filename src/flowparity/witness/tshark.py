@@ -8,9 +8,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from flowparity.errors import InputError, UnavailableError
+from flowparity.witness.sums import Sum, Sums, Tuple5, add
 
 _OFF = ("ip.defragment", "ipv6.defragment", "tcp.desegment_tcp_streams", "tcp.reassemble_out_of_order")
 _FIELDS = [
@@ -41,7 +43,17 @@ _FIELDS = [
 ]
 _CHECKSUMS = ("ip.checksum.status", "tcp.checksum.status", "udp.checksum.status")
 _PORTS = {"tcp": ("tcp", 6), "udp": ("udp", 17), "udplite": ("udp", 136), "sctp": ("sctp", 132), "dccp": ("dccp", 33)}
-_WALKED = ("ipv6.hopopts", "ipv6.routing", "ipv6.fraghdr", "ipv6.dstopts", "ah", "mipv6", "hip", "ipv6.shim6")
+_WALKED = {
+    "ipv6.hopopts": "ipv6.hopopts.nxt",
+    "ipv6.routing": "ipv6.routing.nxt",
+    "ipv6.fraghdr": "ipv6.fraghdr.nxt",
+    "ipv6.dstopts": "ipv6.dstopts.nxt",
+    "ah": "ah.next_header",
+    "mipv6": "mip6.proto",
+    "hip": "hip.proto",
+    "shim6": "shim6.nxt",
+}
+"""Extension headers by tshark's names, each with the field that names what follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +81,7 @@ def sights(capture: Path, *, checksums: bool = False) -> Iterator[Sight]:
     command = ["tshark", "-n", "-r", str(capture), "-T", "fields", "-E", "occurrence=f", "-E", "separator=/t"]
     for name in _OFF:
         command += ["-o", f"{name}:FALSE"]
-    fields = [*_FIELDS, *(_CHECKSUMS if checksums else ())]
+    fields = [*_FIELDS, *_WALKED.values(), *(_CHECKSUMS if checksums else ())]
     if checksums:
         for name in ("ip", "tcp", "udp"):
             command += ["-o", f"{name}.check_checksum:TRUE"]
@@ -95,19 +107,19 @@ def _sight(index: int, fields: dict[str, str]) -> Sight:
     time = fields["frame.time_epoch"]
     if not outer or not fields[f"{outer}.src"] or not fields[f"{outer}.dst"]:
         return Sight(index, fields["frame.protocols"], time=time)
-    behind = [layer for layer in layers[layers.index(outer) + 1 :] if layer not in _WALKED]
-    transport = behind[0] if behind else ""
+    behind = layers[layers.index(outer) + 1 :]
+    passed = list(takewhile(_WALKED.__contains__, behind)) if outer == "ipv6" else []
+    transport = behind[len(passed)] if len(behind) > len(passed) else ""
     if outer == "ip":
         octets, protocol, later = _number(fields["ip.len"]), _number(fields["ip.proto"]), _number(fields["ip.frag_offset"]) > 0
     else:
-        octets, protocol, later = 40 + _number(fields["ipv6.plen"]), _number(fields["ipv6.nxt"]), _number(fields["ipv6.fraghdr.offset"]) > 0
+        protocol = _number(fields[_WALKED[passed[-1]]] if passed else fields["ipv6.nxt"])
+        octets, later = 40 + _number(fields["ipv6.plen"]), "ipv6.fraghdr" in passed and _number(fields["ipv6.fraghdr.offset"]) > 0
     sport = dport = 0
     if transport in _PORTS and not later:
-        prefix, number = _PORTS[transport]
-        protocol = number if outer == "ipv6" else protocol
+        prefix, protocol = _PORTS[transport]
         sport, dport = _number(fields[f"{prefix}.srcport"]), _number(fields[f"{prefix}.dstport"])
     elif transport == ("icmp" if outer == "ip" else "icmpv6") and not later:
-        protocol = 1 if outer == "ip" else 58
         dport = _number(fields[f"{transport}.type"]) * 256 + _number(fields[f"{transport}.code"])
     return Sight(
         index,
@@ -123,3 +135,15 @@ def _sight(index: int, fields: dict[str, str]) -> Sight:
         time,
         any(fields.get(name) == "0" for name in _CHECKSUMS),
     )
+
+
+def sums(capture: Path) -> Sums:
+    """Packets and IP octets of every 5-tuple, by tshark's fields. A frame counts by its outermost IP header."""
+    out: Sums = {}
+    for sight in sights(capture):
+        if sight.version:
+            key = Tuple5(sight.source, sight.destination, sight.source_port, sight.destination_port, sight.protocol)
+            seconds, _, fraction = sight.time.partition(".")
+            when = int(seconds) * 1_000_000_000 + int(fraction.ljust(9, "0")[:9])
+            add(out, key, Sum(1, sight.octets, when, when))
+    return out
