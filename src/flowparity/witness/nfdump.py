@@ -40,7 +40,8 @@ def through_nfcapd(export: Callable[[ExportStream], Any]) -> Sums:
                 _wait(lambda: _queue(port) is not None or process.poll() is not None)
                 if process.poll() is not None:
                     raise SystemFault(f"nfcapd does not start: {process.stderr.read().strip() if process.stderr else ''}")
-                with _Patient(port) as stream:
+                stream = _Patient(port)
+                with stream:
                     export(stream)
                     stream.finish()
             finally:
