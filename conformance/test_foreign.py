@@ -9,7 +9,7 @@ import pytest
 
 from conformance.conftest import ROOT, Suite
 from flowparity.harness.cases import cases_of
-from flowparity.harness.results import Cell, Problem
+from flowparity.harness.results import Cell, Problem, Status
 
 needs_softflowd = pytest.mark.skipif(shutil.which("softflowd") is None, reason="softflowd is not installed: apt-get install softflowd")
 CASES = {case.name: case for case in cases_of([ROOT / "fixtures"])}
@@ -37,6 +37,13 @@ def test_softflowd_breaks_the_wire(suite: Suite) -> None:
 
 
 @needs_softflowd
-def test_softflowd_loses_later_fragments(suite: Suite) -> None:
-    cells = suite.run(CASES["fragments/ipv4"], "softflowd")
-    assert any(problem.level == "records" for cell in cells for problem in cell.problems)
+def test_softflowd_does_not_see_two_tags(suite: Suite) -> None:
+    cells = suite.run(CASES["vlan/qinq"], "softflowd")
+    assert any(problem.field in ("record", "packets") for cell in cells for problem in cell.problems), [list(cell.lines()) for cell in cells]
+
+
+@needs_softflowd
+def test_softflowd_hangs_on_a_cut_label_stack_and_costs_one_case(suite: Suite) -> None:
+    cells = suite.run(CASES["mpls/cut-stack"], "softflowd")
+    assert {cell.status for cell in cells} == {Status.ERROR}
+    assert all("did not end in time" in cell.reason for cell in cells)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flowparity.collector import Collector
-from flowparity.errors import FlowparityError, InputError, SystemFault, UsageError
+from flowparity.errors import FlowparityError, SystemFault
 from flowparity.frame import Frame
 from flowparity.harness.artefacts import keep
 from flowparity.harness.cases import Case
@@ -134,7 +134,7 @@ class Bench:
                     session.finish(settings.timeout)
                 finally:
                     session.kill()
-        except (UsageError, InputError) as error:
+        except FlowparityError as error:
             refusals = [str(error)]
         if any(case.refused in each for each in refusals):
             return replace(cell, status=Status.PASS, level=Level.CONSERVED)

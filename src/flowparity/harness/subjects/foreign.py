@@ -25,7 +25,7 @@ from flowparity.harness.interfaces import Availability, Capabilities, Job, Outco
 from flowparity.profile import FORMATS, Profile, profile_from
 from flowparity.view import FIELDS
 
-_KNOWN_KEYS = {"name", "summary", "executable", "package", "argv", "files", "formats", "profile", "capabilities", "known", "environment", "settle", "statuses"}
+_KNOWN_KEYS = {"name", "summary", "executable", "package", "argv", "files", "formats", "profile", "capabilities", "known", "environment", "settle", "statuses", "timeout"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Description:
     known: tuple[Known, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     settle: float = 0.0  # seconds that a process without an end of its own gets after its last sign of work
+    timeout: float = 60.0  # seconds that a run may take at most, whatever the harness would wait
     statuses: tuple[int, ...] = (0,)  # exit statuses that mean success
 
 
@@ -136,9 +137,10 @@ class ForeignSubject(Subject):
 
     def known(self, format: str, rule: str, field: str) -> str:
         """As described."""
-        return next(
-            (each.reason for each in self.description.known if format in each.formats and (each.field == field if each.field else each.rule == rule)), ""
-        )
+        for each in self.description.known:
+            if format in each.formats and each.field in ("", field) and each.rule in ("", rule):
+                return each.reason
+        return ""
 
     def start(self, job: Job) -> Session:
         """Starts a process for each format."""
@@ -185,7 +187,7 @@ class _ForeignSession(Session):
 
     def finish(self, timeout: float) -> Outcome:
         """Waits for every process; one that does not end by itself is ended when it has been idle for as long as its description says."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + min(timeout, self._description.timeout)
         for process in self._processes:
             self._wait(process, end)
             if process.returncode not in self._description.statuses:
