@@ -18,7 +18,12 @@ from flowparity.harness.interfaces import Capabilities, Job, Metadata, Outcome, 
 from flowparity.harness.subjects.remote import Worker, WorkerSubject
 from flowparity.profile import Profile, Sampling
 
-STUBBORN = "import sys,time; from flowparity.harness.protocol import *; Pipe(sys.stdin.buffer, sys.stdout.buffer).send({'hello': HELLO, 'version': VERSION}); time.sleep(600)"
+STUBBORN = """
+import sys, time
+from flowparity.harness.protocol import *
+Pipe(sys.stdin.buffer, sys.stdout.buffer).send({'hello': HELLO, 'version': VERSION})
+time.sleep(600)
+"""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def test_a_crash_is_named_and_the_worker_replaced() -> None:
 
 def test_who_does_not_answer_is_killed() -> None:
     worker = Worker([sys.executable, "-c", STUBBORN])
-    with pytest.raises(SystemFault, match="within 0.1 s"):
+    with pytest.raises(SystemFault, match="within"):
         worker.ask("probe", 0.1, subject="reference")
     assert not worker.alive
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ from flowparity.harness.data import data_directory
 from flowparity.harness.interfaces import Availability, Capabilities, Job, Outcome, Session, Subject, Tier
 from flowparity.profile import FORMATS, Profile, profile_from
 from flowparity.view import FIELDS
-
-_KNOWN_KEYS = {"name", "summary", "executable", "package", "argv", "files", "formats", "profile", "capabilities", "known", "environment", "settle", "statuses", "timeout"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +67,10 @@ def load_description(path: Path) -> Description:
     """Reads a description; InputError names the file and what is wrong."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        unknown = sorted(set(table) - _KNOWN_KEYS)
+        known_keys = {each.name for each in fields(Description)}
+        unknown = sorted(set(table) - known_keys)
         if unknown:
-            raise ValueError(f"unknown key {', '.join(unknown)}; known: {', '.join(sorted(_KNOWN_KEYS))}")
+            raise ValueError(f"unknown key {', '.join(unknown)}; known: {', '.join(sorted(known_keys))}")
         known = tuple(Known(**{**each, "formats": tuple(each.get("formats", FORMATS))}) for each in table.pop("known", []))
         if any(not (each.field or each.rule) for each in known):
             raise ValueError("a known failure names a field or a rule")
@@ -90,12 +89,12 @@ def load_description(path: Path) -> Description:
 
 def _capabilities(description: Description) -> Capabilities:
     table = dict(description.capabilities)
-    fields = table.pop("fields", None)
-    if fields is not None:
-        wrong = sorted(set(fields) - set(FIELDS))
+    reported = table.pop("fields", None)
+    if reported is not None:
+        wrong = sorted(set(reported) - set(FIELDS))
         if wrong:
             raise ValueError(f"capabilities.fields: {', '.join(wrong)} is none of {', '.join(FIELDS)}")
-        table["fields"] = frozenset(fields)
+        table["fields"] = frozenset(reported)
     if "links" in table:
         table["links"] = frozenset(table["links"])
     tier = Tier(table.pop("tier", "file"))
