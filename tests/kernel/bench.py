@@ -144,9 +144,16 @@ def in_band(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def play(
-    link: VethLink, namespace: Namespace, config: RunConfig, frames: Sequence[Frame], *, formats: Sequence[str] = FORMATS, rate_pps: float | None = None
+    link: VethLink,
+    namespace: Namespace,
+    config: RunConfig,
+    frames: Sequence[Frame],
+    *,
+    formats: Sequence[str] = FORMATS,
+    rate_pps: float | None = None,
+    act: Callable[[], object] | None = None,
 ) -> Played:
-    """Runs the exporter on the link's receiving end while the frames are played into the other. The link is entered already."""
+    """Runs the exporter on the link's receiving end while the frames are played into the other, and `act` is called. The link is entered already."""
 
     def work() -> Played:
         collectors = {name: Collector() for name in formats}
@@ -160,6 +167,8 @@ def play(
                 try:
                     assert link.transmit is not None
                     injection = Player("af_packet", link.transmit, link.injector_options).play(frames, trailer=link.trailer, rate_pps=rate_pps, timeout=20)
+                    if act is not None:
+                        act()
                 finally:
                     exporter.stop()
                     thread.join()

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel does to frames on their way, and how the backends undo it: offloads, fanout, copies, filters; and loss that is known to the frame."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from flowparity.harness.rigs.veth import VethLink, VethRig
+from flowparity.native import Exporter, Player, RunConfig, RunResult
+from flowparity.profile import Profile
+from tests.kernel.bench import ROWS, Played, Row, inside, play
+from tests.kernel.packets import complete, frames, ipv4, tcp, udp
+
+Rigs = Callable[[str], VethRig]
+PACKET_ROWS = [row for row in ROWS if row.backend != "af_xdp"]
+PROFILE = Profile(counter_bits=32)
+_SOL_PACKET, _VNET_HDR = 263, 15
+_NEEDS_CSUM, _GSO_TCPV4 = 1, 1
+_MORE = 0x2000
+
+
+def _config(row: Row, **changes: object) -> RunConfig:
+    return replace(RunConfig(row.backend, "", PROFILE, options=row.options, huge_pages=False), **changes)  # type: ignore[arg-type]
+
+
+def _totals(played: Played) -> Counter[tuple[int | None, int | None]]:
+    """Packets and octets of each flow."""
+    return Counter((flow.packets, flow.octets) for flow in played.flows["ipfix"])
+
+
+@pytest.mark.parametrize("offload", [True, False], ids=["offloads-on", "offloads-off"])
+@pytest.mark.parametrize("row", PACKET_ROWS, ids=lambda row: row.name)
+def test_a_super_packet_counts_its_segments(rigs: Rigs, row: Row, offload: bool) -> None:
+    """S-SUP-1: 3,500 octets in segments of 1,000 are four packets, whether the kernel cuts them or not (FLOW-CNT-08, FLOW-FW-01)."""
+    rig = rigs("txtime")
+    with rig.bare_link() as link:
+        assert link.transmit is not None
+        for feature in ("tx", "tso", "gso"):
+            rig.namespace.ask("offload", name=link.transmit, feature=feature, on=offload)
+            rig.namespace.ask("offload", name=link.receive, feature=feature, on=offload)
+        with rig.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW) as mouth:
+            mouth.setsockopt(_SOL_PACKET, _VNET_HDR, 1)
+            mouth.bind((link.transmit, 0))
+            offloaded = struct.pack("<BBHHHH", _NEEDS_CSUM, _GSO_TCPV4, 54, 1000, 34, 16) + tcp(b"x" * 3500)
+            played = _with(link, rig, _config(row), lambda: mouth.send(offloaded))
+        assert played.result.accounting.received == (1 if offload else 4)
+        assert played.result.accounting.metered_packets == 4
+        assert _totals(played) == {(4, 3500 + 4 * 40): 1}
+
+
+@pytest.mark.parametrize("row", PACKET_ROWS, ids=lambda row: row.name)
+def test_generic_receive_offload_loses_no_packet(rigs: Rigs, row: Row) -> None:
+    """GRO merges segments before the tap; the offload header tells how many."""
+    rig = rigs("txtime")
+    segments = [complete(tcp(bytes([i]) * 1000, 1 + 1000 * i)) for i in range(20)]
+    with rig.bare_link() as link:
+        rig.namespace.ask("offload", name=link.receive, feature="gro", on=True)
+        played = play(link, rig.namespace, _config(row), frames(segments), formats=("ipfix",))
+        assert played.result.accounting.metered_packets == 20
+        assert _totals(played) == {(20, 20 * 1040): 1}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.name in ("af_packet", "socket-tuned")], ids=lambda row: row.name)
+def test_a_key_meets_one_worker(rigs: Rigs, row: Row) -> None:
+    """Whole packets, first fragments and later ones, behind tags, labels and PPPoE: one pair of addresses, one worker; nothing is reassembled (S-CMP-2)."""
+    whole = [udp(1000 + n, host=host) for host in range(1, 40) for n in range(3)]
+    first = [ipv4(17, struct.pack("!HHHH", 1000, 53, 28, 0) + b"x" * 16, fragment=_MORE, host=host) for host in range(1, 40)]
+    later = [ipv4(17, b"y" * 24, fragment=3, host=host) for host in range(1, 40)]
+    plain = udp(1000)
+    behind = [bytes.fromhex(each) for each in ("88a80005810000068100000708 00", "88470001014000020140", "8864110000000020 0021")]
+    wrapped = [plain[:12] + each + plain[14:] for each in behind]
+    every = frames(whole + first + later + wrapped)
+    rig = rigs("trailer")
+    with rig.bare_link() as link:
+        played = play(link, rig.namespace, _config(row, workers=4, log_assignment=True), every, formats=("ipfix",))
+    assert played.result.accounting.received == len(every)
+    hosts: dict[bytes | None, set[int]] = {}
+    for flow in played.flows["ipfix"]:
+        hosts.setdefault(flow.source_address, set()).add(flow.worker)
+    assert len(hosts) == 39
+    assert all(len(workers) == 1 for workers in hosts.values())
+    assert len(set.union(*hosts.values())) > 1
+
+
+@pytest.mark.parametrize("row", PACKET_ROWS, ids=lambda row: row.name)
+def test_outgoing_copies_are_not_received(rigs: Rigs, row: Row) -> None:
+    """A frame that leaves by the metered interface is no frame of it (FLOW-CNT-17)."""
+    rig = rigs("txtime")
+    with rig.bare_link() as link, rig.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW) as outgoing:
+        outgoing.bind((link.receive, 0))
+        played = _with(link, rig, _config(row), lambda: outgoing.send(udp(7)))
+    assert played.result.accounting.received == 0
+
+
+@pytest.mark.parametrize("row", PACKET_ROWS, ids=lambda row: row.name)
+def test_a_filter_of_the_kernel(rigs: Rigs, row: Row) -> None:
+    """What it takes away was never received (S-VER-2); a tag that the kernel strips is still found."""
+    rig = rigs("txtime")
+    tagged = udp(2)[:12] + bytes.fromhex("81000007") + udp(2)[12:]
+    with rig.bare_link() as link:
+        played = play(link, rig.namespace, _config(row, filter="vlan 7"), frames([udp(1), tagged]), formats=("ipfix",))
+    assert [(flow.source_port, flow.vlan) for flow in played.flows["ipfix"]] == [(2, 7)]
+
+
+@pytest.mark.parametrize(
+    ("row", "small"),
+    [
+        (Row("af_packet", "af_packet"), {"blocks": "2"}),
+        (Row("socket-default", "socket"), {"mode": "default"}),
+        (Row("af_xdp-native", "af_xdp", "trailer", {"mode": "native"}), {"frames": "256"}),
+        (Row("af_xdp-generic", "af_xdp", "trailer", {"mode": "generic"}), {"frames": "256"}),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_loss_is_known_to_the_frame(rigs: Rigs, row: Row, small: dict[str, str]) -> None:
+    """Nobody reads while 30,000 frames arrive: sent = received + dropped, and the trailers' sequence misses exactly the dropped ones."""
+    rig, many = rigs("trailer"), frames([udp(n % 1000, b"x" * 100) for n in range(30_000)])
+    last = frames([udp(1)], first=len(many))
+
+    def work() -> tuple[RunResult, int]:
+        config = _config(row, options={**row.options, **small}, trailer=True, input=link.receive, block=False)
+        with Exporter(config) as exporter:
+            player = Player("af_packet", link.transmit or "", link.injector_options)
+            sent = player.play(many, trailer=True, timeout=20).sent
+            results: list[RunResult] = []
+            thread = threading.Thread(target=lambda: results.append(exporter.run()))
+            thread.start()
+            held = -1
+            while held != (held := exporter.snapshot().accounting.received) or held == 0:
+                thread.join(0.2)
+            sent += player.play(last, trailer=True, timeout=20).sent
+            exporter.stop()
+            thread.join()
+        return results[0], sent
+
+    with rig.bare_link() as link:
+        result, sent = inside(rig.namespace, work)
+    counters = result.counters
+    dropped = sum(value for name, value in counters.items() if name.endswith(("tp_drops", "rx_dropped", "rx_ring_full")))
+    assert dropped > 0
+    assert sent == len(many) + 1 == result.accounting.received + dropped
+    assert counters["lost"] == dropped
+    assert result.accounting.dropped == (None if row.backend == "af_xdp" else dropped)
+    assert result.accounting.broken() == []
+
+
+def _with(link: VethLink, rig: VethRig, config: RunConfig, act: Callable[[], object]) -> Played:
+    """As `play`, but what arrives is sent by `act`."""
+    return play(link, rig.namespace, config, [], formats=("ipfix",), act=act)
