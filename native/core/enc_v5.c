@@ -41,7 +41,7 @@ static void seal(struct fp_stream *s, uint8_t *message, size_t length)
 {
     const struct fp_profile *profile = &s->face->config->profile;
     int64_t seconds = fp_floor(s->face->now, FP_SECOND);
-    unsigned mode = profile->sampling;
+    bool sampled = profile->sampling != FP_SAMPLE_ALL && profile->sampling_interval > 1; /* one in one is not sampling */
     uint8_t *p = message;
 
     (void)length;
@@ -53,7 +53,7 @@ static void seal(struct fp_stream *s, uint8_t *message, size_t length)
     p = fp_put32(p, s->sequence);
     p = fp_put8(p, 0);
     p = fp_put8(p, s->face->worker);
-    fp_put16(p, mode == FP_SAMPLE_ALL ? 0 : mode << 14 | profile->sampling_interval);
+    fp_put16(p, sampled ? (unsigned)profile->sampling << 14 | profile->sampling_interval : 0);
     s->sequence += FP_MUTANT(56, s->flows, 1u);
 }
 

@@ -42,6 +42,12 @@ static uint64_t interval(const struct fp_stream *s)
     return p->sampling == FP_SAMPLE_ALL ? 1 : p->sampling_interval;
 }
 
+/* Summed, not received - metered: the frame at hand is received and has no verdict yet, and the count must not fall. */
+static uint64_t ignored(const struct fp_account *a)
+{
+    return a->filtered + a->sampled_out + a->non_ip + a->malformed + a->shed;
+}
+
 static uint64_t of_stream(const struct fp_stream *s, unsigned value)
 {
     const struct fp_face *face = s->face;
@@ -71,8 +77,7 @@ static uint64_t of_stream(const struct fp_stream *s, unsigned value)
     case V_FLOWS_EXPORTED:
         return s->built_flows - s->account.not_sent_records;
     case V_PACKETS_IGNORED:
-        /* Summed, not received - metered: the frame at hand is received and has no verdict yet, and the count must not fall. */
-        return face->account->filtered + face->account->sampled_out + face->account->non_ip + face->account->malformed + face->account->shed;
+        return ignored(face->account);
     case V_FLOWS_NOT_SENT:
         return s->account.not_sent_records;
     case V_PACKETS_NOT_SENT:

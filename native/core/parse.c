@@ -394,14 +394,15 @@ static const uint8_t *linear(struct fp_parser *parser, const struct fp_packet *p
     size_t done = smaller(p->len, p->caplen);
     uint8_t *grown;
 
-    if (parser->scratch_size < p->caplen) {
-        grown = realloc(parser->scratch, p->caplen);
+    if (parser->scratch_size < p->caplen || !parser->scratch) {
+        grown = realloc(parser->scratch, p->caplen ? p->caplen : 1);
         if (!grown)
             return NULL;
         parser->scratch = grown;
         parser->scratch_size = p->caplen;
     }
-    memcpy(parser->scratch, p->data, done);
+    if (done)
+        memcpy(parser->scratch, p->data, done);
     for (const struct fp_segment *s = p->next; s && done < p->caplen; s = s->next) {
         size_t n = smaller(s->len, p->caplen - done);
         memcpy(parser->scratch + done, s->data, n);

@@ -107,7 +107,8 @@ bool fp_ring_put(struct fp_ring *r, const struct fp_packet *p)
         c->arena = grown;
         c->capacity = capacity;
     }
-    memcpy(c->arena + c->used, p->data, done);
+    if (done)
+        memcpy(c->arena + c->used, p->data, done);
     for (const struct fp_segment *s = p->next; s && done < p->caplen; s = s->next) {
         size_t n = s->len < p->caplen - done ? s->len : p->caplen - done;
         memcpy(c->arena + c->used + done, s->data, n);

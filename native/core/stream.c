@@ -20,7 +20,7 @@ static size_t padded(size_t length)
 
 static uint8_t *message(const struct fp_stream *s)
 {
-    return s->arena + (size_t)s->pending * FP_DATAGRAM;
+    return s->arena + (size_t)s->slot * FP_DATAGRAM;
 }
 
 static void offer(struct fp_stream *s)
@@ -159,6 +159,7 @@ static bool refresh_due(const struct fp_stream *s)
 static void open_message(struct fp_stream *s)
 {
     s->open = true;
+    s->slot = (s->slot + 1) % FP_STREAM_SLOTS;
     s->length = s->encoder->header;
     s->set_id = 0;
     s->set_at = 0;
@@ -259,7 +260,7 @@ int fp_stream_init(struct fp_stream *s, int format, const struct fp_face *face, 
     default:
         s->encoder = c->ipfix_ns ? &fp_encoder_ipfix_ns : &fp_encoder_ipfix;
     }
-    s->arena = malloc((size_t)FP_STREAM_BATCH * FP_DATAGRAM);
+    s->arena = malloc((size_t)FP_STREAM_SLOTS * FP_DATAGRAM);
     return s->arena ? 0 : -ENOMEM;
 }
 

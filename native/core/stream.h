@@ -9,6 +9,7 @@
 #include "transport.h"
 
 #define FP_STREAM_BATCH 32u /* datagrams offered to the transport at a time */
+#define FP_STREAM_SLOTS (FP_STREAM_BATCH + 1) /* one is being built while all others may wait */
 #define FP_DATAGRAM 9216u   /* the longest that is built */
 
 /* What the streams of a worker see of it. */
@@ -48,6 +49,7 @@ struct fp_stream {
     size_t limit; /* octets of a datagram */
     /* The datagram being built. */
     bool open;
+    unsigned slot; /* where in the arena */
     bool refreshing;
     size_t length, set_at;
     uint16_t set_id;                      /* 0 = none open */
@@ -63,7 +65,7 @@ struct fp_stream {
     /* Sealed datagrams that wait for the transport. */
     unsigned pending;
     struct fp_message messages[FP_STREAM_BATCH];
-    uint8_t *arena; /* FP_STREAM_BATCH times FP_DATAGRAM */
+    uint8_t *arena; /* FP_STREAM_SLOTS times FP_DATAGRAM */
 };
 
 int fp_stream_init(struct fp_stream *, int format, const struct fp_face *, struct fp_transport *);
