@@ -189,7 +189,8 @@ class RunResult:
 
 
 _FORMATS = {"5": 5, "9": 9, "ipfix": 10}
-_UNAVAILABLE = {errno.ENOPKG, errno.ELIBACC, errno.ELIBBAD, errno.ENOSYS, errno.EPERM, errno.ENODEV, errno.EOPNOTSUPP, errno.ENETDOWN, errno.EBUSY, errno.ERANGE}
+_UNAVAILABLE = {errno.ENOPKG, errno.ELIBACC, errno.ELIBBAD, errno.ENOSYS, errno.EPERM, errno.ENODEV, errno.EOPNOTSUPP}
+_UNAVAILABLE |= {errno.ENETDOWN, errno.EBUSY, errno.ERANGE}  # of an interface: down, taken by another program, unfit
 _INPUT = {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.EBADMSG, errno.EPROTONOSUPPORT, errno.ENXIO}
 _FIXED_SEED = 0x5EED
 

@@ -68,7 +68,10 @@ def test_one_line(steps: Steps, capture: Path, given: str, options: dict[str, st
         (b"not a capture at all, but long enough to be one", "not a classic pcap file"),
         (b"\x4d\x3c\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\0\0\x04\0" + b"\x65\0\0\0", "link type 101"),
         (b"\x4d\x3c\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\0\0\x04\0" + b"\x01\0\0\0" + bytes(7), "truncated after 0 frames"),
-        (b"\x4d\x3c\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\0\0\x04\0" + b"\x01\0\0\0" + bytes(8) + b"\x40\0\0\0\x40\0\0\0" + bytes(63), "truncated or damaged after 0"),
+        (
+            b"\x4d\x3c\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\0\0\x04\0" + b"\x01\0\0\0" + bytes(8) + b"\x40\0\0\0\x40\0\0\0" + bytes(63),
+            "truncated or damaged after 0",
+        ),
     ],
     ids=["empty", "foreign", "raw-ip", "cut-header", "cut-frame"],
 )

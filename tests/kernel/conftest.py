@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from flowparity.harness.rigs.namespace import privileged
 from flowparity.harness.rigs.veth import VethRig
 
 
@@ -17,10 +17,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "kernel" not in item.path.parts:
             continue
-        if os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip(reason="not root: the live kernel is not tested"))
-        elif not available.ok:
+        if not available.ok:
             item.add_marker(pytest.mark.skip(reason=f"{available.reason}; {available.remedy}: the live kernel is not tested"))
+        elif not privileged():
+            item.add_marker(pytest.mark.skip(reason="no right to enter namespaces (run as root): the live kernel is not tested"))
 
 
 @pytest.fixture(scope="session")

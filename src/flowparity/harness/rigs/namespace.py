@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,20 @@ _START_SECONDS = 20.0
 _ANSWER_SECONDS = 20.0
 
 
-def _is_root() -> bool:
-    return os.geteuid() == 0
+_AS_ROOT = ("unshare", "--net")
+_AS_USER = ("unshare", "--user", "--map-root-user", "--net")
 
 
-def _unshare() -> tuple[str, ...]:
-    return ("unshare", "--net") if _is_root() else ("unshare", "--user", "--map-root-user", "--net")
+def _fails(argv: tuple[str, ...]) -> str:
+    """Why the way into a namespace does not work; empty if it does."""
+    done = subprocess.run([*argv, "true"], capture_output=True, text=True, timeout=_START_SECONDS, check=False)
+    return (done.stderr.strip().splitlines() or ["unshare fails"])[-1] if done.returncode else ""
+
+
+@cache
+def privileged() -> bool:
+    """Whether namespaces can be made and entered without a user namespace: a matter of capabilities, not of the user's number."""
+    return not _fails(_AS_ROOT)
 
 
 def probe() -> Availability:
@@ -36,10 +45,9 @@ def probe() -> Availability:
         import pyroute2  # noqa: F401
     except ImportError:
         return Availability(False, "pyroute2 is missing", "pip install 'flowparity[live]'")
-    done = subprocess.run([*_unshare(), "true"], capture_output=True, text=True, timeout=_START_SECONDS, check=False)
-    if done.returncode == 0:
+    reason = "" if privileged() else _fails(_AS_USER)
+    if not reason:
         return Availability(True)
-    reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "unshare fails"
     return Availability(False, f"no private network namespace: {reason}", "run as root, or allow user namespaces: sysctl kernel.unprivileged_userns_clone=1")
 
 
@@ -54,7 +62,7 @@ class Namespace:
         with theirs:
             # A session of its own: a Ctrl-C on the terminal is for the rig, whose end is the holder's.
             self._holder = subprocess.Popen(
-                [*_unshare(), sys.executable, "-m", "flowparity.harness.rigs.holder", str(theirs.fileno())],
+                [*(_AS_ROOT if privileged() else _AS_USER), sys.executable, "-m", "flowparity.harness.rigs.holder", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -84,7 +92,7 @@ class Namespace:
     def prefix(self) -> tuple[str, ...]:
         """The argv that puts a process inside."""
         target = ("--target", str(self._holder.pid))
-        return ("nsenter", *target, "--net") if _is_root() else ("nsenter", "--preserve-credentials", *target, "--user", "--net")
+        return ("nsenter", *target, "--net") if privileged() else ("nsenter", "--preserve-credentials", *target, "--user", "--net")
 
     def ask(self, request: str, **values: Any) -> dict[str, Any]:
         """One request to the holder; raises SystemFault with the holder's reason."""
