@@ -56,6 +56,7 @@ class Traffic:
         plain = not spec.tcp and not spec.lifetime
         totals = self._totals() if spec.tcp else Counter[int]()
         keep = spec.lifetime != 1
+        seed, ipv6, vlan, tcp = spec.seed, spec.ipv6, spec.vlan, spec.tcp
         seen = [0] * (0 if plain else spec.flows)
         kept: dict[tuple[int, int, int], bytes] = {}
         get = kept.get
@@ -69,8 +70,8 @@ class Traffic:
                     number, flags = self._place(stream, place, totals[stream]) if spec.tcp else (stream + spec.flows * (place // spec.lifetime), 0)
                 octets = get((number, size, flags))
                 if octets is None:
-                    flow = self.flow(number)
-                    octets = frame_of(flow, max(size, flow.header), flags)
+                    flow = flow_of(number, seed, ipv6, vlan, tcp)
+                    octets = frame_of(flow, size if flow[0] == 4 else max(size, flow.header), flags)  # 60 octets hold every header of IPv4
                     if keep:
                         if len(kept) >= _KEPT:
                             kept.clear()
