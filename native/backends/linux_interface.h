@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A network interface as every backend of the live kernel sees it. Static functions only, so that each plug-in stays one object without unresolved symbols.
+ * A network interface as every backend of the live kernel sees it. Static functions only, so that each plug-in stays one object without
+ * unresolved symbols.
  */
 #ifndef FLOWPARITY_LINUX_INTERFACE_H
 #define FLOWPARITY_LINUX_INTERFACE_H
@@ -45,8 +46,10 @@ static inline int li_open(const struct fp_host *host, struct li_interface *i, ch
         rc = host->fail(err, -ENODEV, "interface %s: no such interface; 'ip link' lists them", i->name);
         goto out_fd;
     }
-    if (ioctl(fd, SIOCGIFHWADDR, &ifr) == 0 && ifr.ifr_hwaddr.sa_family != 1 /* ARPHRD_ETHER */ && ifr.ifr_hwaddr.sa_family != 772 /* ARPHRD_LOOPBACK */) {
-        rc = host->fail(err, -EPROTONOSUPPORT, "interface %s: not Ethernet (hardware type %u); choose another", i->name, ifr.ifr_hwaddr.sa_family);
+    if (ioctl(fd, SIOCGIFHWADDR, &ifr) == 0 && ifr.ifr_hwaddr.sa_family != 1 /* ARPHRD_ETHER */ &&
+        ifr.ifr_hwaddr.sa_family != 772 /* ARPHRD_LOOPBACK */) {
+        rc = host->fail(err, -EPROTONOSUPPORT, "interface %s: not Ethernet (hardware type %u); choose another", i->name,
+                        ifr.ifr_hwaddr.sa_family);
         goto out_fd;
     }
     if (ioctl(fd, SIOCGIFFLAGS, &ifr) == 0 && !(ifr.ifr_flags & IFF_UP))
@@ -70,7 +73,8 @@ static inline int li_still_there(const struct fp_host *host, const struct li_int
 }
 
 /* An unsigned number within [low, high]; anything else is -EINVAL. */
-static inline int li_number(const struct fp_host *host, const char *backend, const struct fp_option *o, unsigned long low, unsigned long high, unsigned long *out, char *err)
+static inline int li_number(const struct fp_host *host, const char *backend, const struct fp_option *o, unsigned long low,
+                            unsigned long high, unsigned long *out, char *err)
 {
     char *end;
 

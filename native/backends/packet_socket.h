@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the two backends over AF_PACKET sockets (af_packet, socket) have in common: how such a socket is made, filtered, shared out to workers, and how it ends.
- * Static functions only, so that each plug-in stays one object without unresolved symbols.
+ * What the two backends over AF_PACKET sockets (af_packet, socket) have in common: how such a socket is made, filtered, shared out to
+ * workers, and how it ends. Static functions only, so that each plug-in stays one object without unresolved symbols.
  */
 #ifndef FLOWPARITY_PACKET_SOCKET_H
 #define FLOWPARITY_PACKET_SOCKET_H
@@ -21,7 +21,7 @@
 
 #include "linux_interface.h"
 
-#define PS_MAX_TAGS 8 /* S-VER-4 */
+#define PS_MAX_TAGS   8 /* S-VER-4 */
 #define PS_MAX_LABELS 16
 
 /* What the options common to both backends say. */
@@ -35,7 +35,7 @@ struct ps_common {
 };
 
 #define PS_FANOUT_FLOW (-1)
-#define PS_GSO_UDP_L4 5 /* VIRTIO_NET_HDR_GSO_UDP_L4, newer than Debian 12's headers */
+#define PS_GSO_UDP_L4  5 /* VIRTIO_NET_HDR_GSO_UDP_L4, newer than Debian 12's headers */
 
 /* Whether packet sockets can be made here. */
 static inline int ps_probe(const struct fp_host *host, const char *name, char *err)
@@ -43,7 +43,10 @@ static inline int ps_probe(const struct fp_host *host, const char *name, char *e
     int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 
     if (fd < 0 && errno == EPERM)
-        return host->fail(err, -EPERM, "backend %s: no privilege to open packet sockets; run as root, give the process CAP_NET_RAW (setpriv, or the systemd unit), or try 'unshare -Urn'", name);
+        return host->fail(err, -EPERM,
+                          "backend %s: no privilege to open packet sockets; run as root, give the process CAP_NET_RAW (setpriv, or the "
+                          "systemd unit), or try 'unshare -Urn'",
+                          name);
     if (fd < 0)
         return host->fail(err, -errno, "backend %s: packet sockets do not work here: %s", name, strerror(errno));
     close(fd);
@@ -72,7 +75,8 @@ static inline int ps_option(const struct fp_host *host, struct ps_common *c, con
     if (!strcmp(o->key, "fanout")) {
         c->fanout = ps_fanout_mode(o->value);
         if (c->fanout < PS_FANOUT_FLOW)
-            return host->fail(err, -EINVAL, "backend %s: option fanout=%s is none of flow, hash, cpu, queue, lb, rnd, rollover", c->name, o->value);
+            return host->fail(err, -EINVAL, "backend %s: option fanout=%s is none of flow, hash, cpu, queue, lb, rnd, rollover", c->name,
+                              o->value);
         return 1;
     }
     if (!strcmp(o->key, "time")) {
@@ -150,9 +154,9 @@ static inline void ps_return_hash(struct ps_asm *a, uint32_t at, unsigned words)
     ps_emit(a, BPF_RET | BPF_A, 0, 0, 0);
 }
 
-/* Chooses the worker by the IP addresses alone, found behind tags, MPLS labels and PPPoE: the only choice under which every packet of a key, fragments and the insides of tunnels included,
- * meets one worker (S-CMP-2; the kernel's own hash uses the ports of whole packets and looks into tunnels). What carries no IP goes to the first worker, as does a packet that the program
- * runs out of. */
+/* Chooses the worker by the IP addresses alone, found behind tags, MPLS labels and PPPoE: the only choice under which every packet of a
+ * key, fragments and the insides of tunnels included, meets one worker (S-CMP-2; the kernel's own hash uses the ports of whole packets and
+ * looks into tunnels). What carries no IP goes to the first worker, as does a packet that the program runs out of. */
 static inline void ps_flow_program(struct ps_asm *a)
 {
     struct ps_label ipv4 = {.n = 0}, ipv6 = {.n = 0}, none = {.n = 0}, mpls = {.n = 0}, bottom = {.n = 0};
@@ -207,7 +211,8 @@ static inline int ps_fanout(const struct fp_host *host, const struct ps_common *
     socklen_t len = sizeof arg;
 
     if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &arg, sizeof arg))
-        return host->fail(err, -errno, "backend %s: the kernel refuses to share %s among workers: %s", c->name, c->interface.name, strerror(errno));
+        return host->fail(err, -errno, "backend %s: the kernel refuses to share %s among workers: %s", c->name, c->interface.name,
+                          strerror(errno));
     if (*group)
         return 0;
     if (getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &arg, &len))
@@ -217,13 +222,16 @@ static inline int ps_fanout(const struct fp_host *host, const struct ps_common *
         ps_flow_program(&a);
         struct sock_fprog program = {.len = (unsigned short)a.n, .filter = a.code};
         if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT_DATA, &program, sizeof program))
-            return host->fail(err, -errno, "backend %s: the kernel refuses the program that chooses the worker: %s", c->name, strerror(errno));
+            return host->fail(err, -errno, "backend %s: the kernel refuses the program that chooses the worker: %s", c->name,
+                              strerror(errno));
     }
     return 0;
 }
 
-/* Compiles the user's expression for this interface; NULL leaves `out` empty. libpcap's live handle knows where the kernel puts a stripped tag; it is closed again at once. */
-static inline int ps_filter(const struct fp_host *host, const struct ps_common *c, const char *expression, struct bpf_program *out, char *err)
+/* Compiles the user's expression for this interface; NULL leaves `out` empty. libpcap's live handle knows where the kernel puts a stripped
+ * tag; it is closed again at once. */
+static inline int ps_filter(const struct fp_host *host, const struct ps_common *c, const char *expression, struct bpf_program *out,
+                            char *err)
 {
     char reason[PCAP_ERRBUF_SIZE] = "";
     pcap_t *live;
@@ -286,7 +294,8 @@ static inline int ps_hardware_time(const struct fp_host *host, const struct ps_c
     wanted.tx_type = before->tx_type;
     ifr.ifr_data = (char *)&wanted;
     if (ioctl(fd, SIOCSHWTSTAMP, &ifr))
-        return host->fail(err, -EOPNOTSUPP, "interface %s: its driver takes no hardware timestamps (%s); use time=kernel", c->interface.name, strerror(errno));
+        return host->fail(err, -EOPNOTSUPP, "interface %s: its driver takes no hardware timestamps (%s); use time=kernel",
+                          c->interface.name, strerror(errno));
     return 0;
 }
 
@@ -305,9 +314,11 @@ static inline int ps_prepare(const struct fp_host *host, const struct ps_common 
     int one = 1, stamp = SOF_TIMESTAMPING_RAW_HARDWARE | SOF_TIMESTAMPING_SOFTWARE;
 
     if (setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one))
-        return host->fail(err, -errno, "backend %s: the kernel cannot leave out outgoing frames (Linux 4.20 can): %s", c->name, strerror(errno));
+        return host->fail(err, -errno, "backend %s: the kernel cannot leave out outgoing frames (Linux 4.20 can): %s", c->name,
+                          strerror(errno));
     if (setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one))
-        return host->fail(err, -errno, "backend %s: the kernel does not tell the segments of offloaded frames: %s", c->name, strerror(errno));
+        return host->fail(err, -errno, "backend %s: the kernel does not tell the segments of offloaded frames: %s", c->name,
+                          strerror(errno));
     if (c->hardware_time && setsockopt(fd, SOL_PACKET, PACKET_TIMESTAMP, &stamp, sizeof stamp))
         return host->fail(err, -errno, "backend %s: the kernel refuses hardware timestamps: %s", c->name, strerror(errno));
     return 0;
@@ -326,8 +337,9 @@ static inline int ps_bind_to(const struct fp_host *host, const struct ps_common 
     return 0;
 }
 
-/* Wire segments of a frame of `len` octets that the kernel coalesced (S-SUP-1). The kernel's hdr_len is the linear part of its buffer and not the headers' length; where the transport
- * header starts it says as csum_start, because the checksum of a frame to be cut is still to be done. */
+/* Wire segments of a frame of `len` octets that the kernel coalesced (S-SUP-1). The kernel's hdr_len is the linear part of its buffer and
+ * not the headers' length; where the transport header starts it says as csum_start, because the checksum of a frame to be cut is still to
+ * be done. */
 static inline uint16_t ps_segments(const struct virtio_net_hdr *h, const uint8_t *frame, uint32_t caplen, uint32_t len)
 {
     uint32_t headers = h->csum_start, payload;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * AF_PACKET with a TPACKET_V3 ring per worker, shared out by PACKET_FANOUT; and the sender over the same sockets, whose packets carry their own times by SO_TXTIME.
+ * AF_PACKET with a TPACKET_V3 ring per worker, shared out by PACKET_FANOUT; and the sender over the same sockets, whose packets carry their
+ * own times by SO_TXTIME.
  *
  * Receive options: fanout=flow|hash|cpu|queue|lb|rnd|rollover, time=kernel|hardware, blocks=N (of 1 MiB, per worker), tov=MILLISECONDS.
  * The kernel always takes the outer 0x8100 or 0x88A8 tag out of the frame; it comes back as fp_packet.tags (S-LNK-2).
@@ -11,23 +12,23 @@
 
 #include "../packet_socket.h"
 
-#define BLOCK (1u << 20)
+#define BLOCK  (1u << 20)
 #define BLOCKS 64ul
 #define TOV_MS 10ul
 /* A stamped frame waits for its block: at most two periods of the block timer, and for the softirq that stamped it. */
 #define VISIBLE_WITHIN(tov_ms) ((int64_t)(2 * (tov_ms) + 80) * 1000000)
-#define SETTLE_NS 20000000 /* stop: frames that the kernel has taken in but not yet handed on arrive within this */
-#define TOLERANCE_NS 20000000
+#define SETTLE_NS              20000000 /* stop: frames that the kernel has taken in but not yet handed on arrive within this */
+#define TOLERANCE_NS           20000000
 
 struct queue {
     _Alignas(64) int fd;
     uint8_t *ring;
-    unsigned block;                    /* the next to look at */
-    struct tpacket3_hdr *frame;        /* the next of the block in hand */
-    uint32_t left;                     /* frames in hand not yet given to the core */
-    bool held;                         /* the block in hand goes back with the release */
+    unsigned block;             /* the next to look at */
+    struct tpacket3_hdr *frame; /* the next of the block in hand */
+    uint32_t left;              /* frames in hand not yet given to the core */
+    bool held;                  /* the block in hand goes back with the release */
     atomic_ulong received;
-    pthread_mutex_t counting;          /* the kernel's counters start again at every look */
+    pthread_mutex_t counting; /* the kernel's counters start again at every look */
     uint64_t dropped, freezes, packets;
 };
 
@@ -96,7 +97,8 @@ static int open_ring(struct fp_source *s, struct queue *q, char *err)
     if (setsockopt(q->fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version))
         return s->host->fail(err, -errno, "backend af_packet: the kernel lacks TPACKET_V3: %s", strerror(errno));
     if (setsockopt(q->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof req))
-        return s->host->fail(err, -errno, "backend af_packet: no ring of %lu MiB: %s; make it smaller with option blocks", s->blocks, strerror(errno));
+        return s->host->fail(err, -errno, "backend af_packet: no ring of %lu MiB: %s; make it smaller with option blocks", s->blocks,
+                             strerror(errno));
     ring = mmap(NULL, (size_t)s->blocks * BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED, q->fd, 0);
     if (ring == MAP_FAILED)
         return s->host->fail(err, -errno, "backend af_packet: the ring cannot be mapped: %s", strerror(errno));
@@ -111,7 +113,8 @@ static int open_queue(struct fp_source *s, struct queue *q, uint16_t *group, cha
     /* Protocol 0: nothing arrives before the ring, the filter and the group are there. */
     q->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (q->fd < 0)
-        return errno == EPERM ? ps_probe(s->host, "af_packet", err) : s->host->fail(err, -errno, "backend af_packet: no packet socket: %s", strerror(errno));
+        return errno == EPERM ? ps_probe(s->host, "af_packet", err)
+                              : s->host->fail(err, -errno, "backend af_packet: no packet socket: %s", strerror(errno));
     rc = ps_prepare(s->host, &s->common, q->fd, err);
     if (!rc)
         rc = open_ring(s, q, err);
@@ -346,8 +349,8 @@ static int xstats(struct fp_source *s, char *text, size_t len)
         struct queue *q = &s->queue[i];
         pthread_mutex_lock(&q->counting);
         count(q);
-        int n = snprintf(text + used, len - used, "worker_%u_tp_packets=%llu\nworker_%u_tp_drops=%llu\nworker_%u_tp_freeze_q_cnt=%llu\n", i, (unsigned long long)q->packets, i,
-                         (unsigned long long)q->dropped, i, (unsigned long long)q->freezes);
+        int n = snprintf(text + used, len - used, "worker_%u_tp_packets=%llu\nworker_%u_tp_drops=%llu\nworker_%u_tp_freeze_q_cnt=%llu\n", i,
+                         (unsigned long long)q->packets, i, (unsigned long long)q->dropped, i, (unsigned long long)q->freezes);
         pthread_mutex_unlock(&q->counting);
         if (n < 0 || (size_t)n >= len - used)
             break;
@@ -371,16 +374,17 @@ static const struct fp_backend_ops receive_ops = {
     .close = close_source,
 };
 
-/* The sender. Options: time=own|none (own: SO_TXTIME carries each packet's time), encapsulate=0|1, bypass=0|1 (past the queueing discipline).
+/* The sender. Options: time=own|none (own: SO_TXTIME carries each packet's time), encapsulate=0|1, bypass=0|1 (past the queueing
+ * discipline).
  *
- * With encapsulate, 34 octets go before each frame: its time (u64) and its ordinal (u32) in the place of the MAC addresses, then the header of an IPv4 packet of protocol 253 (RFC 3692) from the
- * frame's flow hash, by which veth chooses the queue, to "FPts". The XDP program of backend af_xdp takes them off and keeps time and ordinal as metadata, so that every frame arrives there
- * as it was. */
-#define SEND_BATCH 64
+ * With encapsulate, 34 octets go before each frame: its time (u64) and its ordinal (u32) in the place of the MAC addresses, then the header
+ * of an IPv4 packet of protocol 253 (RFC 3692) from the frame's flow hash, by which veth chooses the queue, to "FPts". The XDP program of
+ * backend af_xdp takes them off and keeps time and ordinal as metadata, so that every frame arrives there as it was. */
+#define SEND_BATCH    64
 #define ENCAPSULATION 34
-#define SPIN_NS 60000 /* a sleep may end this late; the rest of a wait is spun */
-#define FULL_NS 2000000000 /* a receiver that is full for so long is given up */
-#define NS_PER_S 1000000000
+#define SPIN_NS       60000      /* a sleep may end this late; the rest of a wait is spun */
+#define FULL_NS       2000000000 /* a receiver that is full for so long is given up */
+#define NS_PER_S      1000000000
 
 struct fp_injector {
     const struct fp_host *host;
@@ -434,7 +438,10 @@ static int send_options(struct fp_injector *t, const struct fp_open_args *args, 
         else if (!strcmp(o->key, "bypass") && (one || !strcmp(o->value, "0")))
             t->bypass = one;
         else
-            return t->host->fail(err, -EINVAL, "injector af_packet: '%s=%s' is none of time=own, time=none, encapsulate=0, encapsulate=1, bypass=0, bypass=1", o->key, o->value);
+            return t->host->fail(
+                err, -EINVAL,
+                "injector af_packet: '%s=%s' is none of time=own, time=none, encapsulate=0, encapsulate=1, bypass=0, bypass=1", o->key,
+                o->value);
     }
     return 0;
 }
@@ -459,11 +466,14 @@ static int open_sender(struct fp_injector *t, int *fd, char *err)
     if (t->bypass && setsockopt(*fd, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof one))
         return t->host->fail(err, -errno, "injector af_packet: the kernel does not bypass the queueing discipline: %s", strerror(errno));
     if (t->own_time && ask_own_time(*fd))
-        return t->host->fail(err, -errno, "injector af_packet: the kernel does not carry the packets' own times (SO_TXTIME: %s); use the trailer", strerror(errno));
+        return t->host->fail(err, -errno,
+                             "injector af_packet: the kernel does not carry the packets' own times (SO_TXTIME: %s); use the trailer",
+                             strerror(errno));
     return 0;
 }
 
-static int send_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out, struct fp_injector_caps *caps, char *err)
+static int send_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out, struct fp_injector_caps *caps,
+                     char *err)
 {
     struct fp_injector *t = calloc(1, sizeof *t + args->queues * sizeof t->fd[0]);
     struct ifreq ifr = {0};
@@ -507,7 +517,8 @@ struct message {
 
 static void encapsulate(const struct fp_injector *t, const struct fp_packet *p, uint8_t *out)
 {
-    static const uint8_t header[ENCAPSULATION] = {[12] = 0x08, [14] = 0x45, [17] = 20, [22] = 64, [23] = 253, [30] = 'F', [31] = 'P', [32] = 't', [33] = 's'};
+    static const uint8_t header[ENCAPSULATION] = {[12] = 0x08, [14] = 0x45, [17] = 20,  [22] = 64, [23] = 253,
+                                                  [30] = 'F',  [31] = 'P',  [32] = 't', [33] = 's'};
     uint64_t ts = htobe64((uint64_t)p->ts_ns);
     uint32_t seq = htonl((uint32_t)p->seq), flow = htonl(t->host->flow_hash(p));
 
@@ -581,7 +592,8 @@ static int send_batch(struct fp_injector *t, int fd, struct mmsghdr *batch, unsi
     }
 }
 
-static int send_burst(struct fp_injector *t, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns, unsigned count, char *err)
+static int send_burst(struct fp_injector *t, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns, unsigned count,
+                      char *err)
 {
     struct message messages[SEND_BATCH];
     struct mmsghdr batch[SEND_BATCH];
@@ -598,7 +610,10 @@ static int send_burst(struct fp_injector *t, unsigned queue, const struct fp_pac
             n++;
         }
         if (!n)
-            return done ? (int)done : t->host->fail(err, rc, rc == -ERANGE ? "a time before 1970 or at its very start cannot be carried" : "a frame is in too many pieces");
+            return done ? (int)done
+                        : t->host->fail(err, rc,
+                                        rc == -ERANGE ? "a time before 1970 or at its very start cannot be carried"
+                                                      : "a frame is in too many pieces");
         rc = send_batch(t, t->fd[queue], batch, n, err);
         if (rc < 0)
             return done ? (int)done : rc;

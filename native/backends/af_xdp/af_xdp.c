@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * AF_XDP: one socket for each receive queue of the interface, with a program of our own on it. The program is attached by a BPF link, so it goes however the process ends.
+ * AF_XDP: one socket for each receive queue of the interface, with a program of our own on it. The program is attached by a BPF link, so it
+ * goes however the process ends.
  *
- * Options: mode=auto|native|generic, copy=auto|copy|zerocopy, frames=N (buffers of 4 KiB per queue, a power of two), times=kernel|sender|burst
- *   kernel  the program stamps each frame as the driver hands it over
- *   sender  the frame comes with 34 octets before it, as the injector af_packet sends under encapsulate=1: its time (u64) and its ordinal (u32) in the place of the MAC addresses of an
- *           IPv4 packet of protocol 253. The program takes them off and leaves time and ordinal as metadata. Frames without them have no time.
- *   burst   no metadata, for drivers that have none: all frames of a burst get the time at which they were read
+ * Options: mode=auto|native|generic, copy=auto|copy|zerocopy, frames=N (buffers of 4 KiB per queue, a power of two),
+ * times=kernel|sender|burst kernel  the program stamps each frame as the driver hands it over sender  the frame comes with 34 octets before
+ * it, as the injector af_packet sends under encapsulate=1: its time (u64) and its ordinal (u32) in the place of the MAC addresses of an
+ *           IPv4 packet of protocol 253. The program takes them off and leaves time and ordinal as metadata. Frames without them have no
+ * time. burst   no metadata, for drivers that have none: all frames of a burst get the time at which they were read
  *
- * Frames longer than a buffer come in several (XDP_USE_SG). Tags stay in the frame. The network card chooses the queue, so several workers split keys (S-CMP-2).
+ * Frames longer than a buffer come in several (XDP_USE_SG). Tags stay in the frame. The network card chooses the queue, so several workers
+ * split keys (S-CMP-2).
  */
 #include <bpf/bpf.h>
 #include <endian.h>
@@ -25,15 +27,15 @@
 
 #include "../linux_interface.h"
 
-#define BUFFER 4096ul
-#define FRAMES 16384ul
-#define USE_SG (1u << 4)    /* XDP_USE_SG and XDP_PKT_CONTD are newer than Debian 12's headers */
-#define CONTINUED (1u << 0)
-#define BUSY_TRIES 25    /* the kernel may need a moment to let go of a queue that was just closed */
-#define SETTLE_NS 20000000  /* stop: frames that the kernel has taken in but not yet handed on arrive within this */
-#define VISIBLE_NS 100000000 /* a stamped frame waits for the end of its softirq */
-#define TOLERANCE_NS 20000000
-#define META 16             /* octets of metadata: time, ordinal + 1 */
+#define BUFFER        4096ul
+#define FRAMES        16384ul
+#define USE_SG        (1u << 4) /* XDP_USE_SG and XDP_PKT_CONTD are newer than Debian 12's headers */
+#define CONTINUED     (1u << 0)
+#define BUSY_TRIES    25        /* the kernel may need a moment to let go of a queue that was just closed */
+#define SETTLE_NS     20000000  /* stop: frames that the kernel has taken in but not yet handed on arrive within this */
+#define VISIBLE_NS    100000000 /* a stamped frame waits for the end of its softirq */
+#define TOLERANCE_NS  20000000
+#define META          16 /* octets of metadata: time, ordinal + 1 */
 #define ENCAPSULATION 34 /* Ethernet and IPv4 header */
 
 enum times { TIMES_KERNEL, TIMES_SENDER, TIMES_BURST };
@@ -51,12 +53,12 @@ struct port {
 
 /* What one worker serves: ports id, id + queues, id + 2 * queues, … */
 struct queue {
-    _Alignas(64) unsigned turn;   /* the port to look at first */
-    struct port *holding;         /* whose descriptors are in the core's hands */
+    _Alignas(64) unsigned turn; /* the port to look at first */
+    struct port *holding;       /* whose descriptors are in the core's hands */
     uint32_t first, held;
     struct fp_segment *segments;
     atomic_ulong received;
-    int64_t looked;               /* CLOCK_MONOTONIC of the last look whether the interface is there */
+    int64_t looked; /* CLOCK_MONOTONIC of the last look whether the interface is there */
 };
 
 struct fp_source {
@@ -99,20 +101,27 @@ static int probe(const struct fp_host *host, struct fp_caps *caps, char *err)
     *caps = receive_caps(FP_MAX_QUEUES);
     fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (fd < 0 && errno == EPERM)
-        return host->fail(err, -EPERM, "backend af_xdp: no privilege to open AF_XDP sockets; run as root or give the process CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF (setpriv, or the systemd unit)");
+        return host->fail(err, -EPERM,
+                          "backend af_xdp: no privilege to open AF_XDP sockets; run as root or give the process CAP_NET_RAW, CAP_NET_ADMIN "
+                          "and CAP_BPF (setpriv, or the systemd unit)");
     if (fd < 0)
-        return host->fail(err, -errno, "backend af_xdp: this kernel has no AF_XDP (%s); use a kernel with CONFIG_XDP_SOCKETS", strerror(errno));
+        return host->fail(err, -errno, "backend af_xdp: this kernel has no AF_XDP (%s); use a kernel with CONFIG_XDP_SOCKETS",
+                          strerror(errno));
     close(fd);
     map = bpf_map_create(BPF_MAP_TYPE_XSKMAP, "fp_probe", 4, 4, 1, NULL);
     if (map < 0)
-        return host->fail(err, map == -EPERM ? -EPERM : map, "backend af_xdp: no privilege to load BPF programs (%s); run as root of the host or give the process CAP_BPF and CAP_NET_ADMIN", strerror(-map));
+        return host->fail(
+            err, map == -EPERM ? -EPERM : map,
+            "backend af_xdp: no privilege to load BPF programs (%s); run as root of the host or give the process CAP_BPF and CAP_NET_ADMIN",
+            strerror(-map));
     close(map);
     return 0;
 }
 
 static int read_options(struct fp_source *s, const struct fp_open_args *args, char *err)
 {
-    static const char *const known[][4] = {{"mode", "auto", "native", "generic"}, {"copy", "auto", "copy", "zerocopy"}, {"times", "kernel", "sender", "burst"}};
+    static const char *const known[][4] = {
+        {"mode", "auto", "native", "generic"}, {"copy", "auto", "copy", "zerocopy"}, {"times", "kernel", "sender", "burst"}};
 
     for (uint32_t i = 0; i < args->noptions; i++) {
         const struct fp_option *o = &args->options[i];
@@ -132,7 +141,8 @@ static int read_options(struct fp_source *s, const struct fp_open_args *args, ch
         while (value < 4 && strcmp(o->value, known[which][value]))
             value++;
         if (value == 4)
-            return s->host->fail(err, -EINVAL, "backend af_xdp: option %s=%s is none of %s, %s, %s", o->key, o->value, known[which][1], known[which][2], known[which][3]);
+            return s->host->fail(err, -EINVAL, "backend af_xdp: option %s=%s is none of %s, %s, %s", o->key, o->value, known[which][1],
+                                 known[which][2], known[which][3]);
         if (which == 0) {
             s->try_native = value != 3;
             s->try_generic = value != 2;
@@ -162,14 +172,14 @@ static unsigned count_ports(const struct li_interface *i)
 }
 
 /* The instructions of the program. */
-#define INSN(c, d, s, o, i) ((struct bpf_insn){.code = (c), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (int32_t)(i)})
-#define MOV(d, s) INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define MOVI(d, i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define ADDI(d, i) INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
-#define LOAD(size, d, s, o) INSN(BPF_LDX | BPF_MEM | (size), d, s, o, 0)
+#define INSN(c, d, s, o, i)  ((struct bpf_insn){.code = (c), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (int32_t)(i)})
+#define MOV(d, s)            INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
+#define MOVI(d, i)           INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
+#define ADDI(d, i)           INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
+#define LOAD(size, d, s, o)  INSN(BPF_LDX | BPF_MEM | (size), d, s, o, 0)
 #define STORE(size, d, o, s) INSN(BPF_STX | BPF_MEM | (size), d, s, o, 0)
-#define CALL(f) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
-#define EXIT() INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+#define CALL(f)              INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
+#define EXIT()               INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
 struct assembly {
     struct bpf_insn code[64];
@@ -295,7 +305,8 @@ static int load_program(const struct fp_source *s, char *err)
         fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "flowparity", "GPL", a.code, a.n, &opts);
     }
     if (fd < 0)
-        return s->host->fail(err, fd, "backend af_xdp: the kernel refuses the program: %s; it needs CAP_BPF and CAP_NET_ADMIN", strerror(-fd));
+        return s->host->fail(err, fd, "backend af_xdp: the kernel refuses the program: %s; it needs CAP_BPF and CAP_NET_ADMIN",
+                             strerror(-fd));
     return fd;
 }
 
@@ -325,18 +336,24 @@ static int attach(struct fp_source *s, char *err)
         return 0;
     }
     if (rc == -EBUSY || rc == -EEXIST)
-        return s->host->fail(err, -EBUSY, "interface %s: it has an XDP program already; 'ip link set %s xdp off', or wait for the other process to end", name, name);
+        return s->host->fail(err, -EBUSY,
+                             "interface %s: it has an XDP program already; 'ip link set %s xdp off', or wait for the other process to end",
+                             name, name);
     if (rc == -EOPNOTSUPP)
         return s->host->fail(err, rc, "interface %s: its driver has no native XDP; use mode=generic", name);
     if (rc == -ERANGE)
-        return s->host->fail(err, rc, "interface %s: its MTU is too large for native XDP; lower it with 'ip link set %s mtu 3498', or use mode=generic", name, name);
+        return s->host->fail(
+            err, rc, "interface %s: its MTU is too large for native XDP; lower it with 'ip link set %s mtu 3498', or use mode=generic",
+            name, name);
     return s->host->fail(err, rc, "interface %s: no XDP program can be attached: %s", name, strerror(-rc));
 }
 
 static int open_port(struct fp_source *s, struct port *p, char *err)
 {
     struct xsk_umem_config umem = {.fill_size = (uint32_t)s->frames, .comp_size = 64, .frame_size = BUFFER};
-    struct xsk_socket_config config = {.rx_size = (uint32_t)s->frames, .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD, .bind_flags = (uint16_t)(s->bind_flags | XDP_USE_NEED_WAKEUP | USE_SG)};
+    struct xsk_socket_config config = {.rx_size = (uint32_t)s->frames,
+                                       .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
+                                       .bind_flags = (uint16_t)(s->bind_flags | XDP_USE_NEED_WAKEUP | USE_SG)};
     struct timespec moment = {.tv_nsec = 20000000};
     void *area = mmap(NULL, s->frames * BUFFER, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     uint32_t at;
@@ -347,7 +364,10 @@ static int open_port(struct fp_source *s, struct port *p, char *err)
     p->area = area;
     rc = xsk_umem__create(&p->umem, area, s->frames * BUFFER, &p->fill, &p->comp, &umem);
     if (rc)
-        return s->host->fail(err, rc, "backend af_xdp: %lu buffers of queue %u cannot be registered: %s; use fewer with option frames, or raise the limit (LimitMEMLOCK)", s->frames, p->id, strerror(-rc));
+        return s->host->fail(err, rc,
+                             "backend af_xdp: %lu buffers of queue %u cannot be registered: %s; use fewer with option frames, or raise the "
+                             "limit (LimitMEMLOCK)",
+                             s->frames, p->id, strerror(-rc));
     for (int i = 0; i < BUSY_TRIES; i++) {
         rc = xsk_socket__create(&p->socket, s->interface.name, p->id, p->umem, &p->rx, NULL, &config);
         if (rc == -EINVAL && config.bind_flags & USE_SG) {
@@ -374,7 +394,8 @@ static int busy_poll(const struct fp_source *s, const struct port *p, char *err)
 {
     int prefer = 1, usecs = 20, budget = 64, fd = xsk_socket__fd(p->socket);
 
-    if (setsockopt(fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, &prefer, sizeof prefer) || setsockopt(fd, SOL_SOCKET, SO_BUSY_POLL, &usecs, sizeof usecs) ||
+    if (setsockopt(fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, &prefer, sizeof prefer) ||
+        setsockopt(fd, SOL_SOCKET, SO_BUSY_POLL, &usecs, sizeof usecs) ||
         setsockopt(fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, &budget, sizeof budget))
         return s->host->fail(err, -errno, "backend af_xdp: the kernel refuses busy polling: %s; leave it off", strerror(errno));
     return 0;
@@ -412,8 +433,9 @@ static int open_ports(struct fp_source *s, char *err)
     int rc = 0;
 
     if (n < s->queues)
-        return s->host->fail(err, -E2BIG, "interface %s: %u workers need as many receive queues, it has %u; ask for %u, or raise them with 'ethtool -L %s'", s->interface.name, s->queues, n, n,
-                             s->interface.name);
+        return s->host->fail(
+            err, -E2BIG, "interface %s: %u workers need as many receive queues, it has %u; ask for %u, or raise them with 'ethtool -L %s'",
+            s->interface.name, s->queues, n, n, s->interface.name);
     s->ports = calloc(n, sizeof *s->ports);
     if (!s->ports)
         return s->host->fail(err, -ENOMEM, "backend af_xdp: out of memory");
@@ -424,7 +446,8 @@ static int open_ports(struct fp_source *s, char *err)
     s->map = bpf_map_create(BPF_MAP_TYPE_XSKMAP, "flowparity", 4, 4, s->nports, NULL);
     s->failures = bpf_map_create(BPF_MAP_TYPE_ARRAY, "flowparity", 4, 8, 1, NULL);
     if (s->map < 0 || s->failures < 0)
-        return s->host->fail(err, -EPERM, "backend af_xdp: no BPF maps can be made; run as root or give the process CAP_BPF and CAP_NET_ADMIN");
+        return s->host->fail(err, -EPERM,
+                             "backend af_xdp: no BPF maps can be made; run as root or give the process CAP_BPF and CAP_NET_ADMIN");
     for (unsigned i = 0; i < s->queues; i++) {
         s->queue[i].segments = calloc(s->frames, sizeof *s->queue[i].segments);
         if (!s->queue[i].segments)
@@ -492,7 +515,8 @@ struct clocks {
     int64_t real, monotonic;
 };
 
-static void describe(const struct fp_source *s, unsigned queue, const struct clocks *c, const uint8_t *data, uint32_t len, struct fp_packet *p)
+static void describe(const struct fp_source *s, unsigned queue, const struct clocks *c, const uint8_t *data, uint32_t len,
+                     struct fp_packet *p)
 {
     uint64_t meta[2] = {0, 0};
 
@@ -522,7 +546,8 @@ static void describe(const struct fp_source *s, unsigned queue, const struct clo
 }
 
 /* Takes up to `max` whole frames of a port; a frame of several buffers whose end is not there yet stays. */
-static unsigned take(const struct fp_source *s, unsigned queue, struct port *port, const struct clocks *c, struct fp_packet *packets, unsigned max)
+static unsigned take(const struct fp_source *s, unsigned queue, struct port *port, const struct clocks *c, struct fp_packet *packets,
+                     unsigned max)
 {
     struct queue *q = &((struct fp_source *)(uintptr_t)s)->queue[queue];
     uint32_t first = 0, used = 0, whole = 0, nsegments = 0;
@@ -702,13 +727,17 @@ static int stats(struct fp_source *s, struct fp_stats *out)
 
 static int xstats(struct fp_source *s, char *text, size_t len)
 {
-    int n = snprintf(text, len, "native=%d\nqueues=%u\nwithout_metadata=%llu\n", s->native, s->nports, (unsigned long long)without_metadata(s));
+    int n =
+        snprintf(text, len, "native=%d\nqueues=%u\nwithout_metadata=%llu\n", s->native, s->nports, (unsigned long long)without_metadata(s));
     size_t used = n < 0 || (size_t)n >= len ? 0 : (size_t)n;
 
     for (unsigned i = 0; i < s->nports; i++) {
         const struct xdp_statistics *x = statistics(&s->ports[i]);
-        n = snprintf(text + used, len - used, "queue_%u_rx_dropped=%llu\nqueue_%u_rx_ring_full=%llu\nqueue_%u_rx_fill_ring_empty_descs=%llu\nqueue_%u_rx_invalid_descs=%llu\n", i,
-                     (unsigned long long)x->rx_dropped, i, (unsigned long long)x->rx_ring_full, i, (unsigned long long)x->rx_fill_ring_empty_descs, i, (unsigned long long)x->rx_invalid_descs);
+        n = snprintf(text + used, len - used,
+                     "queue_%u_rx_dropped=%llu\nqueue_%u_rx_ring_full=%llu\nqueue_%u_rx_fill_ring_empty_descs=%llu\nqueue_%u_rx_invalid_"
+                     "descs=%llu\n",
+                     i, (unsigned long long)x->rx_dropped, i, (unsigned long long)x->rx_ring_full, i,
+                     (unsigned long long)x->rx_fill_ring_empty_descs, i, (unsigned long long)x->rx_invalid_descs);
         if (n < 0 || (size_t)n >= len - used)
             break;
         used += (size_t)n;

@@ -10,11 +10,11 @@
 
 #include "../packet_socket.h"
 
-#define TUNED_BATCH 64u
+#define TUNED_BATCH  64u
 #define TUNED_BUFFER (64 << 20)
-#define FRAME (262144u + 64) /* the longest super-packet, and room before it */
-#define SETTLE_NS 20000000   /* stop: frames that the kernel has taken in but not yet handed on arrive within this */
-#define VISIBLE_NS 100000000 /* a stamped frame waits for the softirq that stamped it */
+#define FRAME        (262144u + 64) /* the longest super-packet, and room before it */
+#define SETTLE_NS    20000000       /* stop: frames that the kernel has taken in but not yet handed on arrive within this */
+#define VISIBLE_NS   100000000      /* a stamped frame waits for the softirq that stamped it */
 #define TOLERANCE_NS 20000000
 
 struct slot {
@@ -113,7 +113,8 @@ static int open_queue(struct fp_source *s, struct queue *q, uint16_t *group, cha
     rc = ps_prepare(s->host, &s->common, q->fd, err);
     if (rc)
         return rc;
-    if (setsockopt(q->fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one) || setsockopt(q->fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one) ||
+    if (setsockopt(q->fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one) ||
+        setsockopt(q->fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one) ||
         (s->common.hardware_time && setsockopt(q->fd, SOL_SOCKET, SO_TIMESTAMPING, &stamp, sizeof stamp)))
         return s->host->fail(err, -errno, "backend socket: the kernel gives no timestamps or tags: %s", strerror(errno));
     /* The privileged way may go beyond net.core.rmem_max; without it the most allowed has to do. */
@@ -365,7 +366,8 @@ static int xstats(struct fp_source *s, char *text, size_t len)
         struct queue *q = &s->queue[i];
         pthread_mutex_lock(&q->counting);
         count(q);
-        int n = snprintf(text + used, len - used, "worker_%u_tp_packets=%llu\nworker_%u_tp_drops=%llu\n", i, (unsigned long long)q->packets, i, (unsigned long long)q->dropped);
+        int n = snprintf(text + used, len - used, "worker_%u_tp_packets=%llu\nworker_%u_tp_drops=%llu\n", i, (unsigned long long)q->packets,
+                         i, (unsigned long long)q->dropped);
         pthread_mutex_unlock(&q->counting);
         if (n < 0 || (size_t)n >= len - used)
             break;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The fastest sender: BPF_PROG_RUN with live frames. The kernel runs a program again and again on frames of its own; the program fills each from a table of frames in a map and sends it on. Root only.
+ * The fastest sender: BPF_PROG_RUN with live frames. The kernel runs a program again and again on frames of its own; the program fills each
+ * from a table of frames in a map and sends it on. Root only.
  *
  * Options:
- *   into=peer|stack  peer: out of the named interface by redirection. A veth delivers these only if the other end runs NAPI (a native XDP program, or GRO); otherwise they are lost, and counted
- *                    as such by stats. stack: into the kernel, as if the named interface had received them.
- *   rate=PPS         on an absolute schedule, kept by the program; without it as fast as it goes
- *   loop=N           everything is sent N times over
- *   encapsulate=0|1  as in the injector af_packet: each frame's own time goes before it, for backend af_xdp with times=sender
+ *   into=peer|stack  peer: out of the named interface by redirection. A veth delivers these only if the other end runs NAPI (a native XDP
+ * program, or GRO); otherwise they are lost, and counted as such by stats. stack: into the kernel, as if the named interface had received
+ * them. rate=PPS         on an absolute schedule, kept by the program; without it as fast as it goes loop=N           everything is sent N
+ * times over encapsulate=0|1  as in the injector af_packet: each frame's own time goes before it, for backend af_xdp with times=sender
  *
  * Frames are collected until the table is full or drain is called, and leave then.
  */
@@ -22,12 +22,12 @@
 
 #include "../linux_interface.h"
 
-#define SLOT 4096u
-#define SLOTS 16384u
-#define LONGEST 3400u /* a page less headroom and the kernel's own end of a frame */
-#define TEMPLATE 64u  /* length of the frame that the program is given */
-#define BATCH 64u
-#define CHUNK (1u << 19) /* runs in one call while waiting for the schedule: some 30 ms */
+#define SLOT          4096u
+#define SLOTS         16384u
+#define LONGEST       3400u /* a page less headroom and the kernel's own end of a frame */
+#define TEMPLATE      64u   /* length of the frame that the program is given */
+#define BATCH         64u
+#define CHUNK         (1u << 19) /* runs in one call while waiting for the schedule: some 30 ms */
 #define ENCAPSULATION 34u
 
 /* What program and user space share; 64-bit words at these places. */
@@ -61,7 +61,12 @@ struct fp_injector {
 
 static struct fp_injector_caps send_caps(bool exact)
 {
-    return (struct fp_injector_caps){.size = sizeof(struct fp_injector_caps), .flags = exact ? FP_CAP_EXACT_TIME : 0, .queues = 1, .min_frame = 14, .max_frame = LONGEST, .rate_pps = 3000000};
+    return (struct fp_injector_caps){.size = sizeof(struct fp_injector_caps),
+                                     .flags = exact ? FP_CAP_EXACT_TIME : 0,
+                                     .queues = 1,
+                                     .min_frame = 14,
+                                     .max_frame = LONGEST,
+                                     .rate_pps = 3000000};
 }
 
 static int make_map(size_t size, uint32_t entries)
@@ -77,22 +82,24 @@ static int probe(const struct fp_host *host, struct fp_injector_caps *caps, char
 
     *caps = send_caps(false);
     if (map < 0)
-        return host->fail(err, -EPERM, "injector xdp_live: no privilege to run BPF programs (%s); run as root of the host, or use the injector af_packet", strerror(-map));
+        return host->fail(
+            err, -EPERM, "injector xdp_live: no privilege to run BPF programs (%s); run as root of the host, or use the injector af_packet",
+            strerror(-map));
     close(map);
     return 0;
 }
 
 /* The instructions of the program. */
-#define INSN(c, d, s, o, i) ((struct bpf_insn){.code = (c), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (int32_t)(i)})
-#define MOV(d, s) INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define MOVI(d, i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define ALU(op, d, s) INSN(BPF_ALU64 | (op) | BPF_X, d, s, 0, 0)
-#define ALUI(op, d, i) INSN(BPF_ALU64 | (op) | BPF_K, d, 0, 0, i)
-#define LOAD(size, d, s, o) INSN(BPF_LDX | BPF_MEM | (size), d, s, o, 0)
+#define INSN(c, d, s, o, i)  ((struct bpf_insn){.code = (c), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (int32_t)(i)})
+#define MOV(d, s)            INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
+#define MOVI(d, i)           INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
+#define ALU(op, d, s)        INSN(BPF_ALU64 | (op) | BPF_X, d, s, 0, 0)
+#define ALUI(op, d, i)       INSN(BPF_ALU64 | (op) | BPF_K, d, 0, 0, i)
+#define LOAD(size, d, s, o)  INSN(BPF_LDX | BPF_MEM | (size), d, s, o, 0)
 #define STORE(size, d, o, s) INSN(BPF_STX | BPF_MEM | (size), d, s, o, 0)
-#define CALL(f) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
-#define EXIT() INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
-#define WORD(member) ((int)offsetof(struct state, member))
+#define CALL(f)              INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
+#define EXIT()               INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+#define WORD(member)         ((int)offsetof(struct state, member))
 
 struct assembly {
     struct bpf_insn code[96];
@@ -226,7 +233,9 @@ static int read_options(struct fp_injector *t, const struct fp_open_args *args, 
         else if (!strcmp(o->key, "loop"))
             rc = li_number(t->host, "xdp_live", o, 1, 1000000000, &t->loop, err);
         else
-            rc = t->host->fail(err, -EINVAL, "injector xdp_live: '%s=%s' is none of into=peer, into=stack, rate=PPS, loop=N, encapsulate=0, encapsulate=1", o->key, o->value);
+            rc = t->host->fail(
+                err, -EINVAL, "injector xdp_live: '%s=%s' is none of into=peer, into=stack, rate=PPS, loop=N, encapsulate=0, encapsulate=1",
+                o->key, o->value);
         if (rc)
             return rc;
     }
@@ -305,7 +314,8 @@ static int open_maps(struct fp_injector *t, char *err)
     return t->slots && t->state ? 0 : t->host->fail(err, -errno, "injector xdp_live: the map cannot be mapped: %s", strerror(errno));
 }
 
-static int open_injector(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out, struct fp_injector_caps *caps, char *err)
+static int open_injector(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out,
+                         struct fp_injector_caps *caps, char *err)
 {
     struct fp_injector *t = calloc(1, sizeof *t);
     struct assembly a;
@@ -330,7 +340,8 @@ static int open_injector(const struct fp_host *host, const struct fp_open_args *
         assemble(&a, t);
         t->program = bpf_prog_load(BPF_PROG_TYPE_XDP, "fp_live", "GPL", a.code, a.n, NULL);
         if (t->program < 0)
-            rc = host->fail(err, t->program, "injector xdp_live: the kernel refuses the program (%s); it needs Linux 5.18", strerror(-t->program));
+            rc = host->fail(err, t->program, "injector xdp_live: the kernel refuses the program (%s); it needs Linux 5.18",
+                            strerror(-t->program));
     }
     if (rc) {
         close_injector(t);
@@ -348,8 +359,13 @@ static int flush(struct fp_injector *t, char *err)
 {
     uint8_t template[TEMPLATE] = {0};
     struct xdp_md context = {.data_end = TEMPLATE, .ingress_ifindex = (uint32_t)t->interface.index};
-    struct bpf_test_run_opts opts = {
-        .sz = sizeof opts, .data_in = template, .data_size_in = TEMPLATE, .ctx_in = &context, .ctx_size_in = sizeof context, .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = BATCH};
+    struct bpf_test_run_opts opts = {.sz = sizeof opts,
+                                     .data_in = template,
+                                     .data_size_in = TEMPLATE,
+                                     .ctx_in = &context,
+                                     .ctx_size_in = sizeof context,
+                                     .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
+                                     .batch_size = BATCH};
     volatile struct state *s = t->state;
     int rc = 0;
 
@@ -377,7 +393,8 @@ static int flush(struct fp_injector *t, char *err)
 
 static int put(struct fp_injector *t, const struct fp_packet *p)
 {
-    static const uint8_t header[ENCAPSULATION] = {[12] = 0x08, [14] = 0x45, [17] = 20, [22] = 64, [23] = 253, [30] = 'F', [31] = 'P', [32] = 't', [33] = 's'};
+    static const uint8_t header[ENCAPSULATION] = {[12] = 0x08, [14] = 0x45, [17] = 20,  [22] = 64, [23] = 253,
+                                                  [30] = 'F',  [31] = 'P',  [32] = 't', [33] = 's'};
     struct fp_segment first = {.data = p->data, .len = p->len, .next = p->next};
     struct slot *slot = &t->slots[t->filled];
     uint8_t *at = slot->data;
@@ -406,7 +423,8 @@ static int put(struct fp_injector *t, const struct fp_packet *p)
     return 0;
 }
 
-static int send_burst(struct fp_injector *t, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns, unsigned count, char *err)
+static int send_burst(struct fp_injector *t, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns, unsigned count,
+                      char *err)
 {
     (void)queue, (void)due_ns; /* the schedule is the option rate */
     for (unsigned i = 0; i < count; i++) {
