@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the fixtures over one mutant of the reference, in a process of its own: `python one.py MUTANT-ID`.
 
-The mutant's module is changed while it is imported, so that nothing on disk is touched and it does not matter how the package is installed. Prints the names of the fixtures that noticed, a
+The mutant's module is changed while it is imported, so that nothing on disk is touched and it does not matter how the package is installed. Prints the names
+of the fixtures that noticed, a
 line each; exit status 0 whatever they said, 2 if the mutant does not fit the source any more.
 """
 

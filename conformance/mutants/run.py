@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kills the mutants of the reference: every one must be noticed by the fixtures alone, and the fixtures must be content with the reference as it is.
 
-`python run.py` prints a line for each survivor and ends with "N passed, N failed"; `--table FILE` writes which fixtures noticed which mutant. Exit status 0 if none survived, else 1.
+`python run.py` prints a line for each survivor and ends with "N passed, N failed"; `--table FILE` writes which fixtures noticed which mutant. Exit status 0
+if none survived, else 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a packet costs in memory: parse, hash, update and sweep, beside two probes of the machine's memory taken in the same run. Absolute times move with the machine; the ratio does not.
+ * What a packet costs in memory: parse, hash, update and sweep, beside two probes of the machine's memory taken in the same run. Absolute
+ * times move with the machine; the ratio does not.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +14,12 @@
 #include "loader.h"
 #include "meter.h"
 
-#define FRAME 64u /* stride; the frame has 60 octets */
-#define BATCH 32u
-#define CHUNK (64u << 10) /* packets between two looks at the clock */
+#define FRAME      64u /* stride; the frame has 60 octets */
+#define BATCH      32u
+#define CHUNK      (64u << 10) /* packets between two looks at the clock */
 #define MAX_CHUNKS 4096u
-#define GAP 67 /* ns between packets: line rate at 10 Gb/s */
-#define LINE 64u
+#define GAP        67 /* ns between packets: line rate at 10 Gb/s */
+#define LINE       64u
 
 struct chunks {
     double ns[MAX_CHUNKS];
@@ -107,7 +108,8 @@ static int64_t pass(struct fp_meter *m, const uint8_t *frames, uint32_t count, i
     return ts;
 }
 
-/* The same random lines that a packet touches, and nothing else: two lines of tags read, one entry read and written, fetched ahead a batch at a time. */
+/* The same random lines that a packet touches, and nothing else: two lines of tags read, one entry read and written, fetched ahead a batch
+ * at a time. */
 static void probe_lines(const struct fp_table *t, uint32_t rounds, struct chunks *c)
 {
     uint64_t *entries = (uint64_t *)(void *)t->entries;
@@ -157,8 +159,17 @@ static void probe_latency(const struct fp_table *t, struct chunks *c)
 int fp_bench_core(uint32_t flows, uint32_t passes, struct fp_bench_result *out, char *err)
 {
     struct fp_config config = {
-        .profile = {.key_classic = true, .tos_mask = 0xFF, .counter_bits = 64, .sampling_interval = 1, .input_interface = 1, .cache_size = flows < 1024 ? 1024 : flows,
-            .idle_timeout = 15 * FP_SECOND, .active_timeout = 1800 * FP_SECOND, .tcp_end = 5 * FP_SECOND, .reorder = FP_SECOND / 10, .boot = -1},
+        .profile = {.key_classic = true,
+                    .tos_mask = 0xFF,
+                    .counter_bits = 64,
+                    .sampling_interval = 1,
+                    .input_interface = 1,
+                    .cache_size = flows < 1024 ? 1024 : flows,
+                    .idle_timeout = 15 * FP_SECOND,
+                    .active_timeout = 1800 * FP_SECOND,
+                    .tcp_end = 5 * FP_SECOND,
+                    .reorder = FP_SECOND / 10,
+                    .boot = -1},
         .seed = 1,
     };
     uint32_t count = (flows < (1u << 20) ? 1u << 20 : flows) / CHUNK * CHUNK;

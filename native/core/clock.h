@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#define FP_SECOND INT64_C(1000000000)
+#define FP_SECOND      INT64_C(1000000000)
 #define FP_MILLISECOND INT64_C(1000000)
 
 static inline int64_t fp_later(int64_t t, int64_t by)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * IPFIX, RFC 7011. docs/export-fields.md lists the templates. Times are milliseconds (152, 153) or, by a run option, nanoseconds (156, 157).
+ * IPFIX, RFC 7011. docs/export-fields.md lists the templates. Times are milliseconds (152, 153) or, by a run option, nanoseconds (156,
+ * 157).
  */
 #include "bytes.h"
 #include "clock.h"
@@ -11,10 +12,26 @@
 
 enum { T_IPV4 = 256, T_IPV6, T_ICMP4, T_ICMP6, T_SYSTEMATIC, T_RANDOM, T_INTERFACE, T_EXPORTED, T_IGNORED, T_LOST };
 
-#define ADDRESSES4 {8, 4, V_SOURCE4}, {12, 4, V_DESTINATION4}
-#define ADDRESSES6 {27, 16, V_SOURCE6}, {28, 16, V_DESTINATION6}, {31, 4, V_LABEL}
-#define MILLISECONDS {152, 8, V_FIRST_MS}, {153, 8, V_LAST_MS}
-#define NANOSECONDS {156, 8, V_FIRST_NTP}, {157, 8, V_LAST_NTP}
+#define ADDRESSES4                                                                                                                         \
+    {8, 4, V_SOURCE4},                                                                                                                     \
+    {                                                                                                                                      \
+        12, 4, V_DESTINATION4                                                                                                              \
+    }
+#define ADDRESSES6                                                                                                                         \
+    {27, 16, V_SOURCE6}, {28, 16, V_DESTINATION6},                                                                                         \
+    {                                                                                                                                      \
+        31, 4, V_LABEL                                                                                                                     \
+    }
+#define MILLISECONDS                                                                                                                       \
+    {152, 8, V_FIRST_MS},                                                                                                                  \
+    {                                                                                                                                      \
+        153, 8, V_LAST_MS                                                                                                                  \
+    }
+#define NANOSECONDS                                                                                                                        \
+    {156, 8, V_FIRST_NTP},                                                                                                                 \
+    {                                                                                                                                      \
+        157, 8, V_LAST_NTP                                                                                                                 \
+    }
 /* clang-format off */
 #define COMMON \
     {7, 2, V_SOURCE_PORT}, {11, 2, V_DESTINATION_PORT}, {4, 1, V_PROTOCOL}, {5, 1, V_TOS}, {10, 4, V_INTERFACE}, {2, 8, V_PACKETS}, {1, 8, V_OCTETS}, \
@@ -32,23 +49,29 @@ static const struct fp_field icmp6_ns[] = {ADDRESSES6, COMMON, NANOSECONDS, {139
 static const struct fp_field systematic[] = {{302, 4, V_ONE}, {304, 2, V_SELECTOR}, {305, 4, V_ONE}, {306, 4, V_SPACE}};
 static const struct fp_field random[] = {{302, 4, V_ONE}, {304, 2, V_SELECTOR}, {311, 8, V_PROBABILITY}};
 static const struct fp_field interface[] = {{10, 4, V_INTERFACE_OPTION}, {82, FP_VARIABLE, V_NAME}};
-static const struct fp_field exported[] = {{149, 4, V_DOMAIN}, {40, 8, V_OCTETS_EXPORTED}, {41, 8, V_MESSAGES_EXPORTED}, {42, 8, V_FLOWS_EXPORTED}};
+static const struct fp_field exported[] = {
+    {149, 4, V_DOMAIN}, {40, 8, V_OCTETS_EXPORTED}, {41, 8, V_MESSAGES_EXPORTED}, {42, 8, V_FLOWS_EXPORTED}};
 static const struct fp_field ignored[] = {{149, 4, V_DOMAIN}, {143, 4, V_DOMAIN}, {164, 8, V_PACKETS_IGNORED}};
 static const struct fp_field lost[] = {{144, 4, V_ONE}, {166, 8, V_FLOWS_NOT_SENT}, {167, 8, V_PACKETS_NOT_SENT}};
 
-#define OPTIONS                                             \
-    {.id = T_SYSTEMATIC, FP_FIELDS(systematic), .scopes = 1}, \
-    {.id = T_RANDOM, FP_FIELDS(random), .scopes = 1},         \
-    {.id = T_INTERFACE, FP_FIELDS(interface), .scopes = 1},   \
-    {.id = T_EXPORTED, FP_FIELDS(exported), .scopes = 1},     \
-    {.id = T_IGNORED, FP_FIELDS(ignored), .scopes = 2},       \
-    {.id = T_LOST, FP_FIELDS(lost), .scopes = 1}
+#define OPTIONS                                                                                                                            \
+    {.id = T_SYSTEMATIC, FP_FIELDS(systematic), .scopes = 1}, {.id = T_RANDOM, FP_FIELDS(random), .scopes = 1},                            \
+        {.id = T_INTERFACE, FP_FIELDS(interface), .scopes = 1}, {.id = T_EXPORTED, FP_FIELDS(exported), .scopes = 1},                      \
+        {.id = T_IGNORED, FP_FIELDS(ignored), .scopes = 2}, {.id = T_LOST, FP_FIELDS(lost), .scopes = 1}
 
 static const struct fp_template milliseconds[] = {
-    {.id = T_IPV4, FP_FIELDS(ipv4)}, {.id = T_IPV6, FP_FIELDS(ipv6)}, {.id = T_ICMP4, FP_FIELDS(icmp4)}, {.id = T_ICMP6, FP_FIELDS(icmp6)}, OPTIONS,
+    {.id = T_IPV4, FP_FIELDS(ipv4)},
+    {.id = T_IPV6, FP_FIELDS(ipv6)},
+    {.id = T_ICMP4, FP_FIELDS(icmp4)},
+    {.id = T_ICMP6, FP_FIELDS(icmp6)},
+    OPTIONS,
 };
 static const struct fp_template nanoseconds[] = {
-    {.id = T_IPV4, FP_FIELDS(ipv4_ns)}, {.id = T_IPV6, FP_FIELDS(ipv6_ns)}, {.id = T_ICMP4, FP_FIELDS(icmp4_ns)}, {.id = T_ICMP6, FP_FIELDS(icmp6_ns)}, OPTIONS,
+    {.id = T_IPV4, FP_FIELDS(ipv4_ns)},
+    {.id = T_IPV6, FP_FIELDS(ipv6_ns)},
+    {.id = T_ICMP4, FP_FIELDS(icmp4_ns)},
+    {.id = T_ICMP6, FP_FIELDS(icmp6_ns)},
+    OPTIONS,
 };
 
 static const struct fp_template *choose(const struct fp_stream *s, const struct fp_record *r)
@@ -89,10 +112,18 @@ static void seal(struct fp_stream *s, uint8_t *message, size_t length)
     s->sequence += FP_MUTANT(60, s->data_records, s->records);
 }
 
-#define ENCODER(table)                                                                                                                                                     \
-    {                                                                                                                                                                      \
-        .format = FP_IPFIX, .header = HEADER, .sets = true, .template_set = 2, .options_set = 3, .templates = table, .ntemplates = sizeof table / sizeof *table,           \
-        .choose = choose, .applies = applies, .seal = seal,                                                                                                                \
+#define ENCODER(table)                                                                                                                     \
+    {                                                                                                                                      \
+        .format = FP_IPFIX,                                                                                                                \
+        .header = HEADER,                                                                                                                  \
+        .sets = true,                                                                                                                      \
+        .template_set = 2,                                                                                                                 \
+        .options_set = 3,                                                                                                                  \
+        .templates = table,                                                                                                                \
+        .ntemplates = sizeof table / sizeof *table,                                                                                        \
+        .choose = choose,                                                                                                                  \
+        .applies = applies,                                                                                                                \
+        .seal = seal,                                                                                                                      \
     }
 
 const struct fp_encoder fp_encoder_ipfix = ENCODER(milliseconds);

@@ -10,23 +10,13 @@
 #define HEADER 24u
 
 static const struct fp_field fields[] = {
-    {0, 4, V_SOURCE4},
-    {0, 4, V_DESTINATION4},
-    {0, 4, V_ZERO}, /* next hop */
-    {0, 2, V_INTERFACE}, /* its low 16 bits (S-EXP-6) */
-    {0, 2, V_ZERO}, /* output interface */
-    {0, 4, V_PACKETS},
-    {0, 4, V_OCTETS},
-    {0, 4, V_FIRST_UPTIME},
-    {0, 4, V_LAST_UPTIME},
-    {0, 2, V_SOURCE_PORT},
-    {0, 2, V_DESTINATION_PORT},
-    {0, 1, V_ZERO}, /* pad */
-    {0, 1, V_FLAGS},
-    {0, 1, V_PROTOCOL},
-    {0, 1, V_TOS},
-    {0, 4, V_ZERO}, /* source and destination AS */
-    {0, 4, V_ZERO}, /* masks, pad */
+    {0, 4, V_SOURCE4},     {0, 4, V_DESTINATION4},     {0, 4, V_ZERO}, /* next hop */
+    {0, 2, V_INTERFACE},                                               /* its low 16 bits (S-EXP-6) */
+    {0, 2, V_ZERO},                                                    /* output interface */
+    {0, 4, V_PACKETS},     {0, 4, V_OCTETS},           {0, 4, V_FIRST_UPTIME}, {0, 4, V_LAST_UPTIME},
+    {0, 2, V_SOURCE_PORT}, {0, 2, V_DESTINATION_PORT}, {0, 1, V_ZERO},                         /* pad */
+    {0, 1, V_FLAGS},       {0, 1, V_PROTOCOL},         {0, 1, V_TOS},          {0, 4, V_ZERO}, /* source and destination AS */
+    {0, 4, V_ZERO},                                                                            /* masks, pad */
 };
 
 static const struct fp_template record = {.id = 256, FP_FIELDS(fields)};

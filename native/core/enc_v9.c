@@ -14,8 +14,16 @@ enum { T_IPV4 = 256, T_IPV6, T_ICMP4, T_ICMP6, T_SAMPLING, T_INTERFACE, T_EXPORT
 /* Scope types of options, RFC 3954 section 6.1. */
 enum { SCOPE_SYSTEM = 1, SCOPE_INTERFACE = 2 };
 
-#define ADDRESSES4 {8, 4, V_SOURCE4}, {12, 4, V_DESTINATION4}
-#define ADDRESSES6 {27, 16, V_SOURCE6}, {28, 16, V_DESTINATION6}, {31, 3, V_LABEL}
+#define ADDRESSES4                                                                                                                         \
+    {8, 4, V_SOURCE4},                                                                                                                     \
+    {                                                                                                                                      \
+        12, 4, V_DESTINATION4                                                                                                              \
+    }
+#define ADDRESSES6                                                                                                                         \
+    {27, 16, V_SOURCE6}, {28, 16, V_DESTINATION6},                                                                                         \
+    {                                                                                                                                      \
+        31, 3, V_LABEL                                                                                                                     \
+    }
 /* clang-format off */
 #define COMMON \
     {7, 2, V_SOURCE_PORT}, {11, 2, V_DESTINATION_PORT}, {4, 1, V_PROTOCOL}, {5, 1, V_TOS}, {10, 4, V_INTERFACE}, {2, 8, V_PACKETS}, {1, 8, V_OCTETS}, \
@@ -28,8 +36,10 @@ static const struct fp_field icmp4[] = {ADDRESSES4, COMMON, {32, 2, V_DESTINATIO
 static const struct fp_field icmp6[] = {ADDRESSES6, COMMON, {139, 2, V_DESTINATION_PORT}};
 static const struct fp_field sampling[] = {{SCOPE_SYSTEM, 4, V_DOMAIN}, {34, 4, V_INTERVAL}, {35, 1, V_V9_ALGORITHM}};
 static const struct fp_field interface[] = {{SCOPE_INTERFACE, 4, V_INTERFACE_OPTION}, {82, FP_NAME_LENGTH, V_NAME}};
-static const struct fp_field exported[] = {{SCOPE_SYSTEM, 4, V_DOMAIN}, {40, 8, V_OCTETS_EXPORTED}, {41, 8, V_MESSAGES_EXPORTED}, {42, 8, V_FLOWS_EXPORTED}};
-static const struct fp_field lost[] = {{SCOPE_SYSTEM, 4, V_DOMAIN}, {164, 8, V_PACKETS_IGNORED}, {166, 8, V_FLOWS_NOT_SENT}, {167, 8, V_PACKETS_NOT_SENT}};
+static const struct fp_field exported[] = {
+    {SCOPE_SYSTEM, 4, V_DOMAIN}, {40, 8, V_OCTETS_EXPORTED}, {41, 8, V_MESSAGES_EXPORTED}, {42, 8, V_FLOWS_EXPORTED}};
+static const struct fp_field lost[] = {
+    {SCOPE_SYSTEM, 4, V_DOMAIN}, {164, 8, V_PACKETS_IGNORED}, {166, 8, V_FLOWS_NOT_SENT}, {167, 8, V_PACKETS_NOT_SENT}};
 
 static const struct fp_template templates[] = {
     {.id = T_IPV4, FP_FIELDS(ipv4)},

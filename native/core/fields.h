@@ -55,7 +55,7 @@ enum fp_value {
     V_BOOT_MS,
 };
 
-#define FP_VARIABLE 65535u
+#define FP_VARIABLE    65535u
 #define FP_NAME_LENGTH 32u
 
 struct fp_field {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Keyed multiply-mix. The secrets are random in live runs, so that nobody can choose keys that collide; equality is always decided by the whole key.
+ * Keyed multiply-mix. The secrets are random in live runs, so that nobody can choose keys that collide; equality is always decided by the
+ * whole key.
  */
 #ifndef FP_HASH_H
 #define FP_HASH_H
@@ -32,7 +33,8 @@ static inline uint64_t fp_hash4(const uint64_t secret[4], uint64_t addresses, ui
     return fp_mix(fp_mix(addresses ^ secret[0], ports ^ secret[1]) ^ secret[2], word ^ secret[3]);
 }
 
-static inline uint64_t fp_hash6(const uint64_t secret[4], const uint64_t source[2], const uint64_t destination[2], uint64_t ports, uint64_t word)
+static inline uint64_t fp_hash6(const uint64_t secret[4], const uint64_t source[2], const uint64_t destination[2], uint64_t ports,
+                                uint64_t word)
 {
     uint64_t a = fp_mix(source[0] ^ secret[0], source[1] ^ secret[1]);
     uint64_t b = fp_mix(destination[0] ^ secret[2], destination[1] ^ secret[3]);

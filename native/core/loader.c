@@ -83,18 +83,22 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Copies what the plug-in was compiled with; members that it does not know stay NULL and get their default. `release` and `stop` stay NULL: their callers need to know. */
+/* Copies what the plug-in was compiled with; members that it does not know stay NULL and get their default. `release` and `stop` stay NULL:
+ * their callers need to know. */
 static int adopt(const char *name, const struct fp_plugin *plugin, struct fp_loaded *out, char *err)
 {
     if (plugin->abi != FP_ABI)
-        return fp_host.fail(err, -ELIBBAD, "backend %s: it was built for interface %u, this is %u; reinstall flowparity", name, plugin->abi, FP_ABI);
+        return fp_host.fail(err, -ELIBBAD, "backend %s: it was built for interface %u, this is %u; reinstall flowparity", name, plugin->abi,
+                            FP_ABI);
     memset(out, 0, sizeof *out);
     if (plugin->backend) {
         const struct fp_backend_ops *ops = plugin->backend;
         if (ops->abi != FP_ABI)
-            return fp_host.fail(err, -ELIBBAD, "backend %s: its receive side was built for interface %u, this is %u; reinstall flowparity", name, ops->abi, FP_ABI);
+            return fp_host.fail(err, -ELIBBAD, "backend %s: its receive side was built for interface %u, this is %u; reinstall flowparity",
+                                name, ops->abi, FP_ABI);
         memcpy(&out->backend, ops, smaller(ops->size, sizeof out->backend));
-        if (!out->backend.name || strcmp(out->backend.name, name) || !out->backend.probe || !out->backend.open || !out->backend.recv || !out->backend.close)
+        if (!out->backend.name || strcmp(out->backend.name, name) || !out->backend.probe || !out->backend.open || !out->backend.recv ||
+            !out->backend.close)
             return fp_host.fail(err, -ELIBBAD, "backend %s: an op that every backend has is missing, or it calls itself otherwise", name);
         if (!out->backend.stats)
             out->backend.stats = no_stats;
@@ -104,9 +108,11 @@ static int adopt(const char *name, const struct fp_plugin *plugin, struct fp_loa
     if (plugin->injector) {
         const struct fp_injector_ops *ops = plugin->injector;
         if (ops->abi != FP_ABI)
-            return fp_host.fail(err, -ELIBBAD, "injector %s: it was built for interface %u, this is %u; reinstall flowparity", name, ops->abi, FP_ABI);
+            return fp_host.fail(err, -ELIBBAD, "injector %s: it was built for interface %u, this is %u; reinstall flowparity", name,
+                                ops->abi, FP_ABI);
         memcpy(&out->injector, ops, smaller(ops->size, sizeof out->injector));
-        if (!out->injector.name || strcmp(out->injector.name, name) || !out->injector.probe || !out->injector.open || !out->injector.send || !out->injector.close)
+        if (!out->injector.name || strcmp(out->injector.name, name) || !out->injector.probe || !out->injector.open || !out->injector.send ||
+            !out->injector.close)
             return fp_host.fail(err, -ELIBBAD, "injector %s: an op that every injector has is missing, or it calls itself otherwise", name);
         if (!out->injector.drain)
             out->injector.drain = no_drain;
@@ -126,9 +132,11 @@ static int load_shared(const struct registered *r, struct fp_loaded *out, char *
     snprintf(path, sizeof path, "%s/fp_%s.so", plugin_dir, r->name);
     handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!handle)
-        return fp_host.fail(err, -ELIBACC, "backend %s: cannot be loaded: %s%s%s", r->name, dlerror(), *r->debian ? "; apt-get install " : "", r->debian);
+        return fp_host.fail(err, -ELIBACC, "backend %s: cannot be loaded: %s%s%s", r->name, dlerror(),
+                            *r->debian ? "; apt-get install " : "", r->debian);
     plugin = dlsym(handle, "fp_plugin");
-    rc = plugin ? adopt(r->name, plugin, out, err) : fp_host.fail(err, -ELIBBAD, "backend %s: %s is no plug-in: it lacks the symbol fp_plugin", r->name, path);
+    rc = plugin ? adopt(r->name, plugin, out, err)
+                : fp_host.fail(err, -ELIBBAD, "backend %s: %s is no plug-in: it lacks the symbol fp_plugin", r->name, path);
     if (rc)
         dlclose(handle);
     /* A good one stays loaded: several frameworks cannot be unloaded. */
@@ -140,7 +148,10 @@ static int load(unsigned index, char *err)
     const struct registered *r = &registry[index];
 
     if (r->state == FP_NOT_BUILT)
-        return fp_host.fail(err, -ENOPKG, "backend %s: not built, because its headers were missing when flowparity was installed; apt-get install %s, then pip install --force-reinstall --no-deps flowparity", r->name, r->debian);
+        return fp_host.fail(err, -ENOPKG,
+                            "backend %s: not built, because its headers were missing when flowparity was installed; apt-get install %s, "
+                            "then pip install --force-reinstall --no-deps flowparity",
+                            r->name, r->debian);
     for (size_t i = 0; i < sizeof builtins / sizeof *builtins; i++)
         if (!strcmp(builtins[i].name, r->name))
             return adopt(r->name, builtins[i].plugin, &loaded[index], err);
@@ -154,7 +165,8 @@ const struct fp_loaded *fp_load(const char *name, char *err)
 
     for (unsigned i = 0; i < REGISTERED; i++) {
         if (strcmp(registry[i].name, name)) {
-            used += (size_t)snprintf(known + used, used < sizeof known ? sizeof known - used : 0, "%s%s", used ? ", " : "", registry[i].name);
+            used +=
+                (size_t)snprintf(known + used, used < sizeof known ? sizeof known - used : 0, "%s%s", used ? ", " : "", registry[i].name);
             used = smaller(used, sizeof known);
             continue;
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Finds and loads backends. A plug-in is loaded with dlopen the first time it is asked for; its ops are copied into a struct of the core's own size in which an absent
- * optional op has its default (release and stop stay NULL).
+ * Finds and loads backends. A plug-in is loaded with dlopen the first time it is asked for; its ops are copied into a struct of the core's
+ * own size in which an absent optional op has its default (release and stop stay NULL).
  */
 #ifndef FP_LOADER_H
 #define FP_LOADER_H

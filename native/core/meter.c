@@ -132,7 +132,8 @@ static int64_t sane_time(struct fp_meter *m, int64_t ts, int64_t now)
     return now;
 }
 
-static inline void stage_parse(struct fp_meter *m, const struct fp_packet *p, struct fp_flow *f, struct fp_flow *end, bool plain, int64_t now)
+static inline void stage_parse(struct fp_meter *m, const struct fp_packet *p, struct fp_flow *f, struct fp_flow *end, bool plain,
+                               int64_t now)
 {
     for (; f < end; f++, p++) {
         f->ts = m->wall ? sane_time(m, p->ts_ns, now) : p->ts_ns;

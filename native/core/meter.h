@@ -37,7 +37,8 @@ struct fp_meter {
 int fp_meter_init(struct fp_meter *, const struct fp_config *, unsigned worker, bool huge, struct fp_sink);
 void fp_meter_free(struct fp_meter *);
 
-/* Meters up to FP_MAX_BATCH frames, all with a timestamp, then sweeps. `now` is the backend's clock for max_clock_step, FP_NS_NONE = do not judge. */
+/* Meters up to FP_MAX_BATCH frames, all with a timestamp, then sweeps. `now` is the backend's clock for max_clock_step, FP_NS_NONE = do not
+ * judge. */
 void fp_meter_batch(struct fp_meter *, const struct fp_packet *, unsigned count, int64_t now);
 /* The queue is empty and every frame stamped before `now` was delivered (S-TIM-4). */
 void fp_meter_idle(struct fp_meter *, int64_t now);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From a frame to a flow key and what the packet adds to its record (semantics: Links, Length, Protocol and ports, Super-packets). No state between frames.
+ * From a frame to a flow key and what the packet adds to its record (semantics: Links, Length, Protocol and ports, Super-packets). No state
+ * between frames.
  */
 #ifndef FP_PARSE_H
 #define FP_PARSE_H
@@ -11,13 +12,13 @@
 enum fp_kind { FP_NON_IP, FP_MALFORMED, FP_IPV4, FP_IPV6 };
 
 /* `word` of a flow and of a table entry: bits of what is small. */
-#define FP_WORD_TTL 0      /* 8 bits; it and the protocol lie as in an IPv4 header */
-#define FP_WORD_PROTOCOL 8 /* 8 */
-#define FP_WORD_TOS 16     /* 8 */
-#define FP_WORD_VLAN 24    /* 12 */
-#define FP_WORD_INNER 36   /* 12 */
-#define FP_WORD_FLAGS 48   /* 12, tcpControlBits */
-#define FP_WORD_USED 63    /* 1: an entry holds a record; key, so that an empty entry equals no flow */
+#define FP_WORD_TTL      0  /* 8 bits; it and the protocol lie as in an IPv4 header */
+#define FP_WORD_PROTOCOL 8  /* 8 */
+#define FP_WORD_TOS      16 /* 8 */
+#define FP_WORD_VLAN     24 /* 12 */
+#define FP_WORD_INNER    36 /* 12 */
+#define FP_WORD_FLAGS    48 /* 12, tcpControlBits */
+#define FP_WORD_USED     63 /* 1: an entry holds a record; key, so that an empty entry equals no flow */
 
 /* One packet's flow. Of the key: addresses, `ports` and `word` under the parser's masks. */
 struct fp_flow {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Plays a source (a capture through the backend pcap, or frames in memory) into an injector: on an absolute schedule, with the replay trailer if asked, and never silently
- * without a frame.
+ * Plays a source (a capture through the backend pcap, or frames in memory) into an injector: on an absolute schedule, with the replay
+ * trailer if asked, and never silently without a frame.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,12 +11,12 @@
 #include "loader.h"
 #include "trailer.h"
 
-#define BURST 32u
-#define ROOM 66000u              /* the longest frame with its trailer */
-#define SPIN (100 * INT64_C(1000)) /* how long before its time a frame is waited for without sleeping, ns */
-#define LOOK (50 * INT64_C(1000000)) /* how often a sleep looks whether the player was stopped, ns */
-#define NAP (50 * FP_MILLISECOND) /* how late a stop may be seen */
-#define STALL_MS 2               /* pause when the injector takes nothing */
+#define BURST    32u
+#define ROOM     66000u                  /* the longest frame with its trailer */
+#define SPIN     (100 * INT64_C(1000))   /* how long before its time a frame is waited for without sleeping, ns */
+#define LOOK     (50 * INT64_C(1000000)) /* how often a sleep looks whether the player was stopped, ns */
+#define NAP      (50 * FP_MILLISECOND)   /* how late a stop may be seen */
+#define STALL_MS 2                       /* pause when the injector takes nothing */
 #define REOPENED 64u
 
 struct fp_player {
@@ -86,8 +86,10 @@ static int unfit(const struct fp_player *p, const struct fp_packet *f)
     return 0;
 }
 
-/* Prepares a burst: `out` holds what the injector gets, `index` the ordinals. Frames that cannot go are given up. Returns -ENOMEM or the number left. */
-static int prepare(struct fp_player *p, const struct fp_packet *frames, unsigned n, struct fp_play_result *result, struct fp_packet *out, uint64_t *index)
+/* Prepares a burst: `out` holds what the injector gets, `index` the ordinals. Frames that cannot go are given up. Returns -ENOMEM or the
+ * number left. */
+static int prepare(struct fp_player *p, const struct fp_packet *frames, unsigned n, struct fp_play_result *result, struct fp_packet *out,
+                   uint64_t *index)
 {
     unsigned kept = 0;
 
@@ -116,7 +118,8 @@ static int prepare(struct fp_player *p, const struct fp_packet *frames, unsigned
 }
 
 /* Sends `n` frames whose time has come. 0 or -errno. */
-static int send_now(struct fp_player *p, const struct fp_packet *frames, const uint64_t *index, unsigned n, struct fp_play_result *result, char *err)
+static int send_now(struct fp_player *p, const struct fp_packet *frames, const uint64_t *index, unsigned n, struct fp_play_result *result,
+                    char *err)
 {
     const struct fp_injector_ops *ops = &p->injector->injector;
     int64_t stalled = 0;
@@ -134,7 +137,8 @@ static int send_now(struct fp_player *p, const struct fp_packet *frames, const u
             if (!stalled)
                 stalled = now;
             if (now - stalled > p->config.timeout_ms * FP_MILLISECOND)
-                return fp_host.fail(err, -ETIMEDOUT, "injector %s: it took no frame for %u ms; is anything reading at the other end?", p->config.injector, p->config.timeout_ms);
+                return fp_host.fail(err, -ETIMEDOUT, "injector %s: it took no frame for %u ms; is anything reading at the other end?",
+                                    p->config.injector, p->config.timeout_ms);
             ops->drain(p->out, STALL_MS, err);
         } else {
             if (!give_up(p, result, index[done], -rc))
@@ -157,7 +161,8 @@ static int64_t due_of(struct fp_player *p, int64_t start, uint64_t ordinal, cons
     return start + (int64_t)((double)(f->ts_ns - p->first_ts) / p->config.speed);
 }
 
-static int play_burst(struct fp_player *p, const struct fp_packet *burst, unsigned n, int64_t start, uint64_t *offered, struct fp_play_result *result, char *err)
+static int play_burst(struct fp_player *p, const struct fp_packet *burst, unsigned n, int64_t start, uint64_t *offered,
+                      struct fp_play_result *result, char *err)
 {
     struct fp_packet frames[BURST];
     uint64_t index[BURST];

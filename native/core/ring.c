@@ -8,7 +8,7 @@
 
 #define CHUNKS 16u
 #define FRAMES 64u
-#define ARENA (128u << 10) /* octets of a chunk to begin with */
+#define ARENA  (128u << 10) /* octets of a chunk to begin with */
 
 struct chunk {
     struct fp_packet frames[FRAMES];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From the one thread that reads a source to one worker: chunks of copied frames. One producer, one consumer; the lock is taken once a chunk.
+ * From the one thread that reads a source to one worker: chunks of copied frames. One producer, one consumer; the lock is taken once a
+ * chunk.
  */
 #ifndef FP_RING_H
 #define FP_RING_H

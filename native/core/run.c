@@ -12,7 +12,7 @@
 #include "ring.h"
 #include "worker.h"
 
-#define MAX_WARNINGS 8u
+#define MAX_WARNINGS     8u
 #define DISPATCH_WAIT_MS 100
 
 struct fp_run {

@@ -2,20 +2,21 @@
  *
  * The flow cache of one worker and one address family.
  *
- * Groups of 16 slots. A group's 16-bit tags (0 = empty) share a 32-octet line; the entries lie at the same slots of another array, an IPv4 entry being exactly one cache line. A key may live in
- * either of two groups and is put into the emptier one; at the load this table is built for (70 %), two full groups do not happen with random keys, and a stash keeps the table exact when they do.
+ * Groups of 16 slots. A group's 16-bit tags (0 = empty) share a 32-octet line; the entries lie at the same slots of another array, an IPv4
+ * entry being exactly one cache line. A key may live in either of two groups and is put into the emptier one; at the load this table is
+ * built for (70 %), two full groups do not happen with random keys, and a stash keeps the table exact when they do.
  *
- * Expiry: every 16 groups are a region with a lower bound of its records' deadlines. A sweep skips regions that can hold nothing ended, so that neither an idle table nor a full one is
- * walked for nothing. There is no list and no timer.
+ * Expiry: every 16 groups are a region with a lower bound of its records' deadlines. A sweep skips regions that can hold nothing ended, so
+ * that neither an idle table nor a full one is walked for nothing. There is no list and no timer.
  */
 #ifndef FP_TABLE_H
 #define FP_TABLE_H
 
 #include "record.h"
 
-#define FP_GROUP 16u
+#define FP_GROUP  16u
 #define FP_REGION 16u /* groups */
-#define FP_NEVER INT64_MAX
+#define FP_NEVER  INT64_MAX
 
 struct fp_entry4 {
     uint64_t addresses;
@@ -47,13 +48,13 @@ struct fp_table {
     uint32_t regions;
     bool six;
     struct fp_timeouts timeouts;
-    uint64_t end_mask;  /* FIN and RST in a word; 0 = tcp_end is off */
-    int64_t quiet[2];   /* idle, and what takes its place once a record has ended */
+    uint64_t end_mask;              /* FIN and RST in a word; 0 = tcp_end is off */
+    int64_t quiet[2];               /* idle, and what takes its place once a record has ended */
     uint64_t ports_mask, word_mask; /* what is key, as in struct fp_parser */
     struct fp_sink sink;
     uint64_t closed_packets; /* in records handed over */
-    int64_t floor;   /* no deadline is below; may be too low */
-    int64_t *bounds; /* the same per region; the last one is the stash's */
+    int64_t floor;           /* no deadline is below; may be too low */
+    int64_t *bounds;         /* the same per region; the last one is the stash's */
     /* The sweep that is under way: where it is, when it began. */
     uint32_t position;
     int64_t pass_start;
@@ -63,7 +64,8 @@ struct fp_table {
 };
 
 /* Allocates everything for `cache_size` records; `huge` asks for huge pages. 0 or -ENOMEM. */
-int fp_table_init(struct fp_table *, bool six, uint32_t cache_size, const struct fp_timeouts *, const struct fp_parser *, struct fp_sink, bool huge);
+int fp_table_init(struct fp_table *, bool six, uint32_t cache_size, const struct fp_timeouts *, const struct fp_parser *, struct fp_sink,
+                  bool huge);
 void fp_table_free(struct fp_table *);
 
 enum fp_fate { FP_STORED, FP_EVICTED, FP_SHED }; /* FP_EVICTED: stored after a live record had to go */
@@ -76,7 +78,8 @@ void fp_table_replace(struct fp_table *, void *entry, const struct fp_flow *, un
 void fp_table_sooner(struct fp_table *, const void *entry);
 void *fp_table_find_in_stash(const struct fp_table *, const struct fp_flow *);
 
-/* Closes records that have ended at `clock`, as much of the table as the clock asks for (all of it within FP_PASS) or, with a budget, so many regions. */
+/* Closes records that have ended at `clock`, as much of the table as the clock asks for (all of it within FP_PASS) or, with a budget, so
+ * many regions. */
 void fp_table_sweep(struct fp_table *, int64_t clock, uint32_t budget);
 /* Closes every record that has ended at `clock`. */
 void fp_table_sweep_all(struct fp_table *, int64_t clock);

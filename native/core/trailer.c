@@ -5,10 +5,10 @@
 
 #include "bytes.h"
 
-#define VERSION 1u
-#define MAGIC_LONG 0x46504C31u  /* "FPL1" */
+#define VERSION     1u
+#define MAGIC_LONG  0x46504C31u /* "FPL1" */
 #define MAGIC_SHORT 0x46505331u /* "FPS1" */
-#define FCS 4u
+#define FCS         4u
 
 /* Copies the `n` octets that end `back` octets before the end of a frame; its segments are walked from the front. */
 static bool tail(const struct fp_packet *p, size_t back, size_t n, uint8_t *out)
@@ -102,7 +102,8 @@ void fp_trailer_stamp(uint8_t *frame, size_t length, int64_t ts_ns, uint32_t seq
     fp_put32(t, MAGIC_SHORT);
 }
 
-size_t fp_trailer_append(const uint8_t *frame, uint32_t caplen, uint32_t wirelen, int64_t ts_ns, uint32_t sequence, uint8_t *out, size_t room)
+size_t fp_trailer_append(const uint8_t *frame, uint32_t caplen, uint32_t wirelen, int64_t ts_ns, uint32_t sequence, uint8_t *out,
+                         size_t room)
 {
     struct fp_packet p = {.data = frame, .len = caplen, .caplen = caplen, .wirelen = wirelen, .ts_ns = ts_ns};
 

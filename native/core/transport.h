@@ -26,8 +26,8 @@ struct fp_transport_ops {
 
 struct fp_transport {
     const struct fp_transport_ops *ops;
-    uint16_t overhead;     /* octets that it puts around a message: IP and UDP headers */
-    struct fp_own own;     /* the 5-tuple of its datagrams; kind FP_NON_IP = none */
+    uint16_t overhead; /* octets that it puts around a message: IP and UDP headers */
+    struct fp_own own; /* the 5-tuple of its datagrams; kind FP_NON_IP = none */
 };
 
 /* A connected UDP socket. `block`: wait for room in the socket; `pace`: datagrams a second at most, 0 = unlimited. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Export over a connected UDP socket. Runs of datagrams of one length go out in one call by segmentation offload where the kernel has it, the rest by sendmmsg.
+ * Export over a connected UDP socket. Runs of datagrams of one length go out in one call by segmentation offload where the kernel has it,
+ * the rest by sendmmsg.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,9 +24,9 @@
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
-#define BATCH 32u
+#define BATCH      32u
 #define GSO_OCTETS 60000u
-#define BLOCK_MS 1000
+#define BLOCK_MS   1000
 
 struct udp {
     struct fp_transport base;
@@ -91,7 +92,8 @@ static void send_each(struct udp *u, struct fp_message *messages, unsigned count
     }
 }
 
-/* `count` datagrams of one length, the last one perhaps shorter. An error is the fate of them all. False: the kernel cannot, nothing was sent. */
+/* `count` datagrams of one length, the last one perhaps shorter. An error is the fate of them all. False: the kernel cannot, nothing was
+ * sent. */
 static bool send_segmented(struct udp *u, struct fp_message *messages, unsigned count)
 {
     char control[CMSG_SPACE(sizeof(uint16_t))] = {0};

@@ -10,8 +10,8 @@
 #include "ring.h"
 #include "trailer.h"
 
-#define WAIT_MS 100     /* also how late a stop may be seen */
-#define PATIENCE 20     /* empty waits after a stop until a source that does not say FP_END counts as empty */
+#define WAIT_MS    100  /* also how late a stop may be seen */
+#define PATIENCE   20   /* empty waits after a stop until a source that does not say FP_END counts as empty */
 #define HUGE_FLOWS 4096 /* caches smaller than this want no huge pages */
 
 static int64_t clock_ns(clockid_t id)
@@ -88,7 +88,8 @@ static bool log_assignment(struct fp_worker *w, const struct fp_packet *packets,
     return true;
 }
 
-/* Copies a burst, taking trailers and giving a time to frames that have none. Frames without a trailer are strays of the link and not part of a replay. */
+/* Copies a burst, taking trailers and giving a time to frames that have none. Frames without a trailer are strays of the link and not part
+ * of a replay. */
 static unsigned prepare(struct fp_worker *w, const struct fp_packet *packets, unsigned n, int64_t now, struct fp_packet *out)
 {
     unsigned kept = 0;
@@ -258,7 +259,8 @@ static int open_streams(struct fp_worker *w, bool own_filter, char *err)
 {
     for (unsigned i = 0; i < w->config->nstreams; i++) {
         const struct fp_stream_config *c = &w->config->streams[i];
-        int rc = c->host ? fp_udp_open(c->host, c->port, w->config->block, w->config->pace, &w->transports[i], err) : fp_memory_open(&w->transports[i], err);
+        int rc = c->host ? fp_udp_open(c->host, c->port, w->config->block, w->config->pace, &w->transports[i], err)
+                         : fp_memory_open(&w->transports[i], err);
         if (rc)
             return rc;
         rc = fp_stream_init(&w->streams[i], c->format, &w->face, w->transports[i]);
@@ -274,20 +276,23 @@ static int open_streams(struct fp_worker *w, bool own_filter, char *err)
     return 0;
 }
 
-int fp_worker_init(struct fp_worker *w, const struct fp_config *config, unsigned index, const char *interface_name, bool own_filter, char *err)
+int fp_worker_init(struct fp_worker *w, const struct fp_config *config, unsigned index, const char *interface_name, bool own_filter,
+                   char *err)
 {
     bool huge = config->huge && config->profile.cache_size >= HUGE_FLOWS;
     int rc;
 
     *w = (struct fp_worker){.config = config, .queue = index, .backend_now = FP_NS_NONE};
-    w->face = (struct fp_face){.config = config, .account = &w->meter.account, .interface_name = interface_name, .now = FP_NS_NONE, .worker = (uint16_t)index};
+    w->face = (struct fp_face){
+        .config = config, .account = &w->meter.account, .interface_name = interface_name, .now = FP_NS_NONE, .worker = (uint16_t)index};
     pthread_mutex_init(&w->lock, NULL);
     w->burst = calloc(FP_MAX_BATCH, sizeof *w->burst);
     w->frames = calloc(FP_MAX_BATCH, sizeof *w->frames);
     rc = w->burst && w->frames ? fp_meter_init(&w->meter, config, index, huge, (struct fp_sink){put_record, w}) : -ENOMEM;
     if (rc) {
         fp_worker_free(w);
-        return fp_host.fail(err, rc, "out of memory for a cache of %u flows; lower cache_size or the number of workers", config->profile.cache_size);
+        return fp_host.fail(err, rc, "out of memory for a cache of %u flows; lower cache_size or the number of workers",
+                            config->profile.cache_size);
     }
     rc = open_streams(w, own_filter, err);
     if (rc)

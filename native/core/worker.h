@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One worker: frames of a queue or a ring through trailer, metering process and export streams. Its state is touched by one thread at a time; what others may read is published
- * under a lock after every batch.
+ * One worker: frames of a queue or a ring through trailer, metering process and export streams. Its state is touched by one thread at a
+ * time; what others may read is published under a lock after every batch.
  */
 #ifndef FP_WORKER_H
 #define FP_WORKER_H

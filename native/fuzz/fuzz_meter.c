@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The whole meter on arbitrary frames and profiles, exporting in every format: S-INV-1 and S-INV-2 hold, nothing remains, and the batch changes no account.
+ * The whole meter on arbitrary frames and profiles, exporting in every format: S-INV-1 and S-INV-2 hold, nothing remains, and the batch
+ * changes no account.
  */
 #include <stdio.h>
 
@@ -27,7 +28,8 @@ static struct fp_account run(const struct fp_config *config)
     check(a.received == a.filtered + a.sampled_out + a.non_ip + a.malformed + a.shed + a.metered);
     check(a.resident_packets == 0 && a.resident_records == 0);
     for (unsigned i = 0; i < config->nstreams; i++)
-        check(streams[i].exported_packets + streams[i].unrepresentable_packets == a.metered_packets && !streams[i].queued_packets && !streams[i].not_sent_packets);
+        check(streams[i].exported_packets + streams[i].unrepresentable_packets == a.metered_packets && !streams[i].queued_packets &&
+              !streams[i].not_sent_packets);
     fp_run_close(r);
     return a;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The parser on arbitrary frames: no octet outside the frame is read, the fast path and frames cut into segments give what the whole frame gives, and octets are never beyond the wire.
+ * The parser on arbitrary frames: no octet outside the frame is read, the fast path and frames cut into segments give what the whole frame
+ * gives, and octets are never beyond the wire.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const uint16_t links[] = {FP_LINK_ETHERNET, FP_LINK_NULL, FP_LINK_RAW, FP_LINK_LOOP, FP_LINK_SLL, FP_LINK_SLL2, FP_LINK_IPV4, FP_LINK_IPV6};
+static const uint16_t links[] = {FP_LINK_ETHERNET, FP_LINK_NULL, FP_LINK_RAW,  FP_LINK_LOOP,
+                                 FP_LINK_SLL,      FP_LINK_SLL2, FP_LINK_IPV4, FP_LINK_IPV6};
 
 static void check(bool good)
 {
@@ -57,7 +59,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fp_parse(&parser, &p, &cut);
     check(cut.kind == whole.kind);
     if (whole.kind >= FP_IPV4)
-        check(cut.word == whole.word && cut.ports == whole.ports && cut.octets == whole.octets && cut.hash == whole.hash && cut.source[0] == whole.source[0]);
+        check(cut.word == whole.word && cut.ports == whole.ports && cut.octets == whole.octets && cut.hash == whole.hash &&
+              cut.source[0] == whole.source[0]);
     fp_parser_free(&parser);
     free(exact);
     return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The plug-in's arithmetic by itself: the software Toeplitz hash against DPDK's own, and the calibration of a NIC's ticks against a clock that the test turns. Prints one line for
- * each check, `ok NAME` or `not ok NAME: …`, and ends with 1 if one failed.
+ * The plug-in's arithmetic by itself: the software Toeplitz hash against DPDK's own, and the calibration of a NIC's ticks against a clock
+ * that the test turns. Prints one line for each check, `ok NAME` or `not ok NAME: …`, and ends with 1 if one failed.
  */
 #define ALLOW_EXPERIMENTAL_API
 

@@ -127,7 +127,10 @@ def steps(draw: st.DrawFn, *, backwards: bool = True) -> Step:
 
 @st.composite
 def programs(draw: st.DrawFn, *, lossless: bool = True, backwards: bool = True, disorder: int | None = None, max_size: int = 40) -> Program:
-    """A profile and the frames of up to `max_size` packets. `disorder` bounds how far a time lies behind the largest before it; the profile's `reorder` is then that."""
+    """A profile and the frames of up to `max_size` packets.
+
+    `disorder` bounds how far a time lies behind the largest before it; the profile's `reorder` is then that.
+    """
     profile = draw(profiles(lossless=lossless, reorder=None if disorder is None else st.just(disorder)))
     link = draw(st.sampled_from(LINKS))
     frames: list[Frame] = []

@@ -2,8 +2,9 @@
  *
  * From the mbuf's timestamp to nanoseconds since the UNIX epoch.
  *
- * DPDK defines where a receive timestamp stands (a dynamic field) but not its unit: net_pcap gives microseconds until it advertises the offload (from then on nanoseconds), NICs give
- * ticks of a clock of their own. Ticks are calibrated against CLOCK_REALTIME at open and once a second after that, each queue for itself, so that nothing is shared.
+ * DPDK defines where a receive timestamp stands (a dynamic field) but not its unit: net_pcap gives microseconds until it advertises the
+ * offload (from then on nanoseconds), NICs give ticks of a clock of their own. Ticks are calibrated against CLOCK_REALTIME at open and once
+ * a second after that, each queue for itself, so that nothing is shared.
  */
 #ifndef FP_DPDK_CLOCK_H
 #define FP_DPDK_CLOCK_H
@@ -41,7 +42,8 @@ static inline int64_t ticks_to_ns(const struct ticks *t, uint64_t tick)
     return t->ns + (int64_t)(((__int128)delta * t->rate) >> 32);
 }
 
-/* Takes a new pair of readings and, with the one before, the rate. Call at least twice, some time apart, before ticks_to_ns. 0 or -errno. */
+/* Takes a new pair of readings and, with the one before, the rate. Call at least twice, some time apart, before ticks_to_ns. 0 or -errno.
+ */
 static int ticks_calibrate(struct ticks *t, tick_reader read, void *device, int64_t (*now)(clockid_t))
 {
     int64_t best = INT64_MAX, ns = 0;

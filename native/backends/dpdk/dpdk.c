@@ -2,8 +2,9 @@
  *
  * DPDK: poll-mode reception and transmission in user space. The only part of the project that links libdpdk (22.11 or later).
  *
- * Input names one port: a PCI address (0000:01:00.0[,devargs]), a vdev (net_virtio_user0,path=…), a capture file (read by net_pcap), or feed:FILE (a capture played into a net_ring port of
- * this process, see feed.h). Every queue of the port is one worker's. docs/dpdk.md lists the options.
+ * Input names one port: a PCI address (0000:01:00.0[,devargs]), a vdev (net_virtio_user0,path=…), a capture file (read by net_pcap), or
+ * feed:FILE (a capture played into a net_ring port of this process, see feed.h). Every queue of the port is one worker's. docs/dpdk.md
+ * lists the options.
  */
 #define ALLOW_EXPERIMENTAL_API /* rte_eth_read_clock is, to this day */
 
@@ -20,13 +21,13 @@
 #include "spread.h"
 
 #define BURST         SPREAD_BURST /* of one rte_eth_rx_burst */
-#define FILE_BURST    24        /* of a capture: with frames of 262,144 octets it fits into the pool */
-#define SPINS         256       /* empty polls before the thread sleeps */
-#define NAP_NS        20000     /* then */
-#define QUIET_NS      50000000  /* after stop: this long without a frame is the end */
-#define STOP_FRAMES   65536     /* after stop: at most so many frames a queue are taken as accepted before it */
-#define LINK_CHECK_NS 200000000 /* between looks at the link while idle */
-#define CALIBRATE_NS  100000000 /* between the two readings at open */
+#define FILE_BURST    24           /* of a capture: with frames of 262,144 octets it fits into the pool */
+#define SPINS         256          /* empty polls before the thread sleeps */
+#define NAP_NS        20000        /* then */
+#define QUIET_NS      50000000     /* after stop: this long without a frame is the end */
+#define STOP_FRAMES   65536        /* after stop: at most so many frames a queue are taken as accepted before it */
+#define LINK_CHECK_NS 200000000    /* between looks at the link while idle */
+#define CALIBRATE_NS  100000000    /* between the two readings at open */
 #define FEED_PREFIX   "feed:"
 
 struct queue {
@@ -52,7 +53,7 @@ struct fp_source {
     int ts_offset;
     uint64_t ts_flag;
     _Atomic bool stopping, peer_gone, drained; /* drained: a dealt-out input is at its end */
-    _Atomic uint64_t file_lost; /* frames that net_pcap lost, as last seen */
+    _Atomic uint64_t file_lost;                /* frames that net_pcap lost, as last seen */
     struct queue queues[FP_MAX_QUEUES];
 };
 
@@ -181,7 +182,8 @@ static int pcap_input(const struct fp_host *host, const struct fp_open_args *arg
     if (args->queues > 1 && !spread)
         return host->fail(err, -E2BIG, "dpdk: a file has one queue, not %u; use one worker, or spread=flow", args->queues);
     if (strpbrk(args->input, ",[]="))
-        return host->fail(err, -EINVAL, "dpdk: net_pcap cannot take the path '%s' with one of ,[]= in it; rename or link the file", args->input);
+        return host->fail(err, -EINVAL, "dpdk: net_pcap cannot take the path '%s' with one of ,[]= in it; rename or link the file",
+                          args->input);
     if (snprintf(text, len, "net_pcap_fp%u,rx_pcap=%s", serial++, args->input) >= (int)len)
         return host->fail(err, -ENAMETOOLONG, "dpdk: the path '%.200s…' is too long", args->input);
     return 0;
@@ -194,8 +196,8 @@ static int check_all_read(const struct fp_source *s, uint16_t nrx, char *err)
 
     for (size_t i = 0; i < sizeof(whole) / sizeof(*whole); i++)
         if (strcmp(s->port.driver, whole[i]) == 0 && s->port.info.max_rx_queues > nrx)
-            return s->host->fail(err, -EINVAL, "dpdk: port %s has %u queues and all must be read; use %u workers, not %u", s->port.name, s->port.info.max_rx_queues,
-                                 s->port.info.max_rx_queues, nrx);
+            return s->host->fail(err, -EINVAL, "dpdk: port %s has %u queues and all must be read; use %u workers, not %u", s->port.name,
+                                 s->port.info.max_rx_queues, s->port.info.max_rx_queues, nrx);
     return 0;
 }
 
@@ -372,8 +374,8 @@ static bool file_ended(struct fp_source *s)
     return atomic_exchange(&s->file_lost, stats.rx_nombuf + stats.ierrors) == stats.rx_nombuf + stats.ierrors;
 }
 
-/* Whether a queue that just gave no frame will give none any more: 1 end, 0 not yet, -errno. `gone`: the peer had gone already before the queue was looked at. In a replay
- * (hello=1) the sender's going is the end of the input. */
+/* Whether a queue that just gave no frame will give none any more: 1 end, 0 not yet, -errno. `gone`: the peer had gone already before the
+ * queue was looked at. In a replay (hello=1) the sender's going is the end of the input. */
 static int at_end(struct fp_source *s, unsigned queue, bool gone, char *err)
 {
     struct queue *q = &s->queues[queue];
@@ -548,7 +550,8 @@ static int dpdk_xstats(struct fp_source *s, char *text, size_t len)
         goto out;
     names = calloc((size_t)count, sizeof(*names));
     values = calloc((size_t)count, sizeof(*values));
-    if (!names || !values || rte_eth_xstats_get_names(s->port.id, names, (unsigned)count) != count || rte_eth_xstats_get(s->port.id, values, (unsigned)count) != count)
+    if (!names || !values || rte_eth_xstats_get_names(s->port.id, names, (unsigned)count) != count ||
+        rte_eth_xstats_get(s->port.id, values, (unsigned)count) != count)
         goto out;
     for (int i = 0; i < count; i++) {
         int n = snprintf(text + used, len - used, "%s=%" PRIu64 "\n", names[values[i].id].name, values[i].value);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A capture file played into a net_ring port of the same process: real ethdev receive, without loss, with the capture's own nanoseconds in the mbuf's timestamp field, on any number
- * of queues. A NIC for tests: it can also split frames into chained mbufs, strip VLAN tags into metadata, and repeat the capture.
+ * A capture file played into a net_ring port of the same process: real ethdev receive, without loss, with the capture's own nanoseconds in
+ * the mbuf's timestamp field, on any number of queues. A NIC for tests: it can also split frames into chained mbufs, strip VLAN tags into
+ * metadata, and repeat the capture.
  *
  * The capture is classic pcap, Ethernet, in micro- or nanoseconds and either byte order. It is read whole at open.
  */
@@ -282,7 +283,8 @@ static int feed_spread(const struct fp_host *host, const struct fp_open_args *ar
 }
 
 /* Reads the capture and makes the port; the thread starts with feed_go. */
-static int feed_open(const struct fp_host *host, const struct fp_open_args *args, const char *path, size_t note_offset, struct feed *f, struct port *p, char *err)
+static int feed_open(const struct fp_host *host, const struct fp_open_args *args, const char *path, size_t note_offset, struct feed *f,
+                     struct port *p, char *err)
 {
     static unsigned serial;
     char name[32];
@@ -295,7 +297,8 @@ static int feed_open(const struct fp_host *host, const struct fp_open_args *args
     if ((rc = feed_read(host, f, path, err)) < 0 || (rc = eal_start(host, args, NULL, err)) < 0)
         return rc;
     if (args->queues > RTE_PMD_RING_MAX_RX_RINGS)
-        return host->fail(err, -E2BIG, "dpdk: a ring port has at most %u queues, not %u; use fewer workers", RTE_PMD_RING_MAX_RX_RINGS, args->queues);
+        return host->fail(err, -E2BIG, "dpdk: a ring port has at most %u queues, not %u; use fewer workers", RTE_PMD_RING_MAX_RX_RINGS,
+                          args->queues);
     f->queues = args->queues;
     f->segment = (uint32_t)segment;
     f->strip = (uint16_t)strip;
@@ -307,7 +310,8 @@ static int feed_open(const struct fp_host *host, const struct fp_open_args *args
     if (rte_mbuf_dyn_rx_timestamp_register(&f->ts_offset, &f->ts_flag) < 0)
         return host->fail(err, -rte_errno, "dpdk: no room for the timestamp in the mbuf: %s", rte_strerror(rte_errno));
     if (!(f->pool = port_pool(p, FP_MAX_QUEUES, FEED_POOL, RTE_MBUF_DEFAULT_DATAROOM, (unsigned)(note_offset + sizeof(struct feed_note)))))
-        return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
+        return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'",
+                          rte_strerror(rte_errno));
     for (unsigned i = 0; i < f->queues; i++) {
         snprintf(name, sizeof(name), "fp_feed%u_%u", serial, i);
         if (!(f->rings[i] = rte_ring_create(name, FEED_RING, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ)))

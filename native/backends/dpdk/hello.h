@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The handshake of a replay over a link (option hello=1 on both sides). Link up is not readiness: the first frames of several paths vanish while rings, sockets or XDP redirects are being
- * set up. The injector sends a hello on each queue until the exporter's answer to it has come back; the exporter answers each and hands none to the core. A bye on each queue, after its last
- * frame, ends the exporter's input.
+ * The handshake of a replay over a link (option hello=1 on both sides). Link up is not readiness: the first frames of several paths vanish
+ * while rings, sockets or XDP redirects are being set up. The injector sends a hello on each queue until the exporter's answer to it has
+ * come back; the exporter answers each and hands none to the core. A bye on each queue, after its last frame, ends the exporter's input.
  */
 #ifndef FP_DPDK_HELLO_H
 #define FP_DPDK_HELLO_H
@@ -16,7 +16,8 @@
 #define HELLO_BYE   'B'
 
 /* MAC addresses, the first EtherType for local experiments (IEEE 802), text, kind, queue. */
-static const uint8_t hello_head[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xB5, 'f', 'l', 'o', 'w', 'p', 'a', 'r', 'i', 't', 'y', ' ', 'h', 'e', 'l', 'l', 'o'};
+static const uint8_t hello_head[] = {2,   0,   0,   0,   0,   2,   2,   0,   0,   0,   0,   1,   0x88, 0xB5, 'f',
+                                     'l', 'o', 'w', 'p', 'a', 'r', 'i', 't', 'y', ' ', 'h', 'e', 'l',  'l',  'o'};
 
 /* HELLO_ASK, HELLO_REPLY, HELLO_BYE or 0 for any other frame. */
 static int hello_kind(const struct rte_mbuf *m)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * DPDK as the sender of a wire: the vhost side of a virtio link, or any port that transmits. A frame that finds no room is offered again by the caller, never dropped; on a vhost port
- * an accepted frame is in the peer's ring, so nothing accepted can be lost.
+ * DPDK as the sender of a wire: the vhost side of a virtio link, or any port that transmits. A frame that finds no room is offered again by
+ * the caller, never dropped; on a vhost port an accepted frame is in the peer's ring, so nothing accepted can be lost.
  */
 #ifndef FP_DPDK_INJECT_H
 #define FP_DPDK_INJECT_H
@@ -11,11 +11,11 @@
 #include "spread.h"
 #include "vhost.h"
 
-#define INJECT_RETRIES 2048   /* polls of a full queue before the caller gets its turn */
-#define INJECT_HELLO   10000  /* ms that the handshake may last, if link_wait does not say otherwise */
-#define HELLO_AGAIN_NS 500000 /* between two hellos on a queue */
-#define INJECT_STALL   5000000000 /* ns that a queue among several may take nothing */
-#define INJECT_BURST   32
+#define INJECT_RETRIES  2048       /* polls of a full queue before the caller gets its turn */
+#define INJECT_HELLO    10000      /* ms that the handshake may last, if link_wait does not say otherwise */
+#define HELLO_AGAIN_NS  500000     /* between two hellos on a queue */
+#define INJECT_STALL    5000000000 /* ns that a queue among several may take nothing */
+#define INJECT_BURST    32
 #define INJECT_SHORTEST 14u /* octets: virtio refuses less than an Ethernet header */
 
 struct fp_injector {
@@ -23,7 +23,7 @@ struct fp_injector {
     struct port port;
     struct rte_mempool *pool;
     bool hello, spread, toeplitz; /* spread: the caller has one queue, the port several */
-    int64_t patience; /* ns that the handshake may last */
+    int64_t patience;             /* ns that the handshake may last */
     uint32_t max_frame;
     pthread_mutex_t ready_lock;
     _Atomic int ready; /* 0 not yet, 1 yes, -errno for good */
@@ -71,7 +71,8 @@ static int inject_open_locked(const struct fp_host *host, const struct fp_open_a
     if (wait < 0 || queues < 0)
         return -EINVAL;
     if (queues != args->queues && args->queues != 1)
-        return host->fail(err, -EINVAL, "dpdk: option queues=%d does not go with %u queues of the sender; leave it out", (int)queues, args->queues);
+        return host->fail(err, -EINVAL, "dpdk: option queues=%d does not go with %u queues of the sender; leave it out", (int)queues,
+                          args->queues);
     if ((rc = spread_option(host, args, &in->toeplitz, err)) < 0)
         return rc;
     in->spread = queues != args->queues;
@@ -86,18 +87,22 @@ static int inject_open_locked(const struct fp_host *host, const struct fp_open_a
     }
     in->patience = wait * 1000000;
     in->hello = hello && strcmp(hello, "1") == 0;
-    if ((rc = port_attach(host, args, args->input, &in->port, err)) < 0 || (rc = port_start(host, args, &in->port, (uint16_t)queues, (uint16_t)queues, 0, err)) < 0)
+    if ((rc = port_attach(host, args, args->input, &in->port, err)) < 0 ||
+        (rc = port_start(host, args, &in->port, (uint16_t)queues, (uint16_t)queues, 0, err)) < 0)
         return rc;
     if (in->port.ntx < queues)
-        return host->fail(err, -E2BIG, "dpdk: port %s has %u transmit queues, not %d; use as many", in->port.name, in->port.ntx, (int)queues);
+        return host->fail(err, -E2BIG, "dpdk: port %s has %u transmit queues, not %d; use as many", in->port.name, in->port.ntx,
+                          (int)queues);
     if (!(in->pool = port_pool(&in->port, FP_MAX_QUEUES, PORT_POOL_LARGE, RTE_MBUF_DEFAULT_DATAROOM, 0)))
-        return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", rte_strerror(rte_errno));
+        return host->fail(err, -rte_errno, "dpdk: no memory for packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'",
+                          rte_strerror(rte_errno));
     in->max_frame = port_max_frame(&in->port, args->input);
     vhost_wake();
     return 0;
 }
 
-static int inject_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out, struct fp_injector_caps *caps, char *err)
+static int inject_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out, struct fp_injector_caps *caps,
+                       char *err)
 {
     if (args->queues < 1 || args->queues > FP_MAX_QUEUES)
         return host->fail(err, -E2BIG, "dpdk: %u queues; 1 to %u are possible", args->queues, FP_MAX_QUEUES);
@@ -116,7 +121,8 @@ static int inject_open(const struct fp_host *host, const struct fp_open_args *ar
         inject_close(in);
         return rc;
     }
-    *caps = (struct fp_injector_caps){.size = sizeof(*caps), .queues = in->spread ? 1 : in->port.ntx, .min_frame = INJECT_SHORTEST, .max_frame = in->max_frame};
+    *caps = (struct fp_injector_caps){
+        .size = sizeof(*caps), .queues = in->spread ? 1 : in->port.ntx, .min_frame = INJECT_SHORTEST, .max_frame = in->max_frame};
     *out = in;
     return 0;
 }
@@ -166,11 +172,13 @@ static int inject_handshake(struct fp_injector *in, char *err)
         nanosleep(&nap, NULL);
     }
     if (!up)
-        return in->host->fail(err, -ENETDOWN, "dpdk: port %s (%s) has no link after %lld ms; start the exporter at its other end first", in->port.name, in->port.driver,
-                              (long long)(in->patience / 1000000));
+        return in->host->fail(err, -ENETDOWN, "dpdk: port %s (%s) has no link after %lld ms; start the exporter at its other end first",
+                              in->port.name, in->port.driver, (long long)(in->patience / 1000000));
     if (silent)
-        return in->host->fail(err, -ETIMEDOUT, "dpdk: the exporter behind %s did not answer on %u of %u queues within %lld ms; give it hello=1 and as many queues", in->port.name,
-                              silent, in->port.ntx, (long long)(in->patience / 1000000));
+        return in->host->fail(
+            err, -ETIMEDOUT,
+            "dpdk: the exporter behind %s did not answer on %u of %u queues within %lld ms; give it hello=1 and as many queues",
+            in->port.name, silent, in->port.ntx, (long long)(in->patience / 1000000));
     return 1;
 }
 
@@ -240,7 +248,8 @@ static unsigned inject_offer(struct fp_injector *in, uint16_t queue, struct rte_
     return sent;
 }
 
-/* Spreads frames over the port's queues as a NIC or the core would, so that a key stays on one queue in order. All are taken, or the link is broken. */
+/* Spreads frames over the port's queues as a NIC or the core would, so that a key stays on one queue in order. All are taken, or the link
+ * is broken. */
 static int inject_spread(struct fp_injector *in, const struct fp_packet *packets, struct rte_mbuf **mbufs, unsigned count, char *err)
 {
     uint16_t target[INJECT_BURST];
@@ -261,14 +270,17 @@ static int inject_spread(struct fp_injector *in, const struct fp_packet *packets
             int64_t now = clock_now(CLOCK_MONOTONIC);
             begin = begin ? begin : now;
             if (!port_up(&in->port) || now - begin > INJECT_STALL)
-                rc = in->host->fail(err, -EPIPE, "dpdk: the peer of port %s takes no more frames; start it again and inject from the beginning", in->port.name);
+                rc = in->host->fail(err, -EPIPE,
+                                    "dpdk: the peer of port %s takes no more frames; start it again and inject from the beginning",
+                                    in->port.name);
         }
         rte_pktmbuf_free_bulk(one + sent, n - sent);
     }
     return rc;
 }
 
-static int inject_send(struct fp_injector *in, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns, unsigned count, char *err)
+static int inject_send(struct fp_injector *in, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns, unsigned count,
+                       char *err)
 {
     struct rte_mbuf *mbufs[INJECT_BURST];
     unsigned built = 0, sent;
@@ -285,8 +297,9 @@ static int inject_send(struct fp_injector *in, unsigned queue, const struct fp_p
         if (p->caplen > in->max_frame || p->caplen < INJECT_SHORTEST) {
             if (built)
                 break;
-            return in->host->fail(err, p->caplen < INJECT_SHORTEST ? -ERANGE : -EMSGSIZE, "dpdk: a frame of %u octets does not go through port %s; %u to %u do", p->caplen,
-                                  in->port.name, INJECT_SHORTEST, in->max_frame);
+            return in->host->fail(err, p->caplen < INJECT_SHORTEST ? -ERANGE : -EMSGSIZE,
+                                  "dpdk: a frame of %u octets does not go through port %s; %u to %u do", p->caplen, in->port.name,
+                                  INJECT_SHORTEST, in->max_frame);
         }
         if ((due_ns && due_ns[built] > now) || !(mbufs[built] = inject_build(in, p)))
             break;
@@ -296,11 +309,13 @@ static int inject_send(struct fp_injector *in, unsigned queue, const struct fp_p
     sent = inject_offer(in, (uint16_t)queue, mbufs, built);
     rte_pktmbuf_free_bulk(mbufs + sent, built - sent);
     if (!sent && built && !port_up(&in->port))
-        return in->host->fail(err, -EPIPE, "dpdk: the peer of port %s has gone; start it again and inject from the beginning", in->port.name);
+        return in->host->fail(err, -EPIPE, "dpdk: the peer of port %s has gone; start it again and inject from the beginning",
+                              in->port.name);
     return (int)sent;
 }
 
-/* Accepted frames are in the peer's ring (vhost), the kernel's (af_packet, af_xdp) or the NIC's, which nothing can recall: only the last one is worth a wait. */
+/* Accepted frames are in the peer's ring (vhost), the kernel's (af_packet, af_xdp) or the NIC's, which nothing can recall: only the last
+ * one is worth a wait. */
 static int inject_drain(struct fp_injector *in, int wait_ms, char *err)
 {
     bool heard[FP_MAX_QUEUES];

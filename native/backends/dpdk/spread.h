@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * More workers than the port has queues (option spread=flow|toeplitz): the frames of the one queue are dealt out in software. There is no thread for it: whichever worker has nothing
- * to do takes the turn, polls the port, keeps what is its own and puts the rest into the others' rings. Frames of one hash stay in order, because a worker takes from the port
- * only while its own ring is empty and nobody else can fill it.
+ * More workers than the port has queues (option spread=flow|toeplitz): the frames of the one queue are dealt out in software. There is no
+ * thread for it: whichever worker has nothing to do takes the turn, polls the port, keeps what is its own and puts the rest into the
+ * others' rings. Frames of one hash stay in order, because a worker takes from the port only while its own ring is empty and nobody else
+ * can fill it.
  */
 #ifndef FP_DPDK_SPREAD_H
 #define FP_DPDK_SPREAD_H

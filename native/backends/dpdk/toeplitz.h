@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The hash that NICs spread by, in software: Toeplitz with the symmetric key over IP addresses and, for unfragmented TCP, UDP and SCTP, ports, behind up to two VLAN tags. What a NIC does
- * not look into (MPLS, PPPoE, ARP, IPv6 extension headers' payload) it does not look into either. 0: no hash, queue 0, as on a NIC.
+ * The hash that NICs spread by, in software: Toeplitz with the symmetric key over IP addresses and, for unfragmented TCP, UDP and SCTP,
+ * ports, behind up to two VLAN tags. What a NIC does not look into (MPLS, PPPoE, ARP, IPv6 extension headers' payload) it does not look
+ * into either. 0: no hash, queue 0, as on a NIC.
  */
 #ifndef FP_DPDK_TOEPLITZ_H
 #define FP_DPDK_TOEPLITZ_H

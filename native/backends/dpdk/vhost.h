@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Wakes the thread in which librte_vhost polls its sockets. That thread looks for up to a second at the set of sockets that it knew when it went to sleep: a fresh listening socket accepts
- * late, and a closed connection stays open for the peer. A connection of our own to a socket of our own ends its sleep whenever something is sent on it.
+ * Wakes the thread in which librte_vhost polls its sockets. That thread looks for up to a second at the set of sockets that it knew when it
+ * went to sleep: a fresh listening socket accepts late, and a closed connection stays open for the peer. A connection of our own to a
+ * socket of our own ends its sleep whenever something is sent on it.
  */
 #ifndef FP_DPDK_VHOST_H
 #define FP_DPDK_VHOST_H

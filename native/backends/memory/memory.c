@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Frames without a network, in two forms of input. The address of a struct fp_memory: frames from a buffer of the caller, an end of input, as many queues as wanted; each frame goes to the queue
- * that the caller assigned or, without an assignment, to the one of its flow hash. `pipe:NAME`: a live source fed by the injector of the same name in the same process; frames are
- * copied into a ring per queue by their flow hash, and a full ring makes the injector wait. Options: none.
+ * Frames without a network, in two forms of input. The address of a struct fp_memory: frames from a buffer of the caller, an end of input,
+ * as many queues as wanted; each frame goes to the queue that the caller assigned or, without an assignment, to the one of its flow hash.
+ * `pipe:NAME`: a live source fed by the injector of the same name in the same process; frames are copied into a ring per queue by their
+ * flow hash, and a full ring makes the injector wait. Options: none.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -12,10 +13,10 @@
 
 #include "flowparity/core.h"
 
-#define PIPES 16u
+#define PIPES       16u
 #define PIPE_QUEUES 8u
-#define SLOTS 256u
-#define LONGEST 70000u
+#define SLOTS       256u
+#define LONGEST     70000u
 
 struct slot {
     struct fp_packet packet;
@@ -157,7 +158,8 @@ static struct fp_caps memory_caps(uint16_t queues, bool live)
 {
     return (struct fp_caps){
         .size = sizeof(struct fp_caps),
-        .flags = FP_CAP_EXACT_TIME | FP_CAP_WIRE_LENGTH | FP_CAP_DROPS_KNOWN | FP_CAP_STAMPS_SEQUENCE | FP_CAP_INTERFACE | (live ? FP_CAP_LIVE : 0),
+        .flags = FP_CAP_EXACT_TIME | FP_CAP_WIRE_LENGTH | FP_CAP_DROPS_KNOWN | FP_CAP_STAMPS_SEQUENCE | FP_CAP_INTERFACE |
+                 (live ? FP_CAP_LIVE : 0),
         .tier = FP_TIER_SIM,
         .ts_source = live ? FP_TS_SENDER : FP_TS_CAPTURE,
         .queues = queues,
@@ -310,11 +312,13 @@ static void close_source(struct fp_source *s)
 static int probe_injector(const struct fp_host *host, struct fp_injector_caps *caps, char *err)
 {
     (void)host, (void)err;
-    *caps = (struct fp_injector_caps){.size = sizeof *caps, .flags = FP_CAP_EXACT_TIME | FP_CAP_WIRE_LENGTH, .queues = 1, .max_frame = LONGEST};
+    *caps =
+        (struct fp_injector_caps){.size = sizeof *caps, .flags = FP_CAP_EXACT_TIME | FP_CAP_WIRE_LENGTH, .queues = 1, .max_frame = LONGEST};
     return 0;
 }
 
-static int open_injector(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out, struct fp_injector_caps *caps, char *err)
+static int open_injector(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out,
+                         struct fp_injector_caps *caps, char *err)
 {
     struct fp_injector *i;
     int rc = check_args(host, args, err);
@@ -359,7 +363,8 @@ static int send_one(struct pipe *p, unsigned queue, const struct fp_packet *f)
     return 1;
 }
 
-static int send_frames(struct fp_injector *i, unsigned queue, const struct fp_packet *frames, const int64_t *due_ns, unsigned count, char *err)
+static int send_frames(struct fp_injector *i, unsigned queue, const struct fp_packet *frames, const int64_t *due_ns, unsigned count,
+                       char *err)
 {
     unsigned n = 0;
     int rc = 1;

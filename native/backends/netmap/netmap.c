@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * netmap: frames straight from the rings that the netmap kernel module shares with user space (netmap(4), API 14). Hardware rings, VALE ports and pipes.
+ * netmap: frames straight from the rings that the netmap kernel module shares with user space (netmap(4), API 14). Hardware rings, VALE
+ * ports and pipes.
  *
  * What the framework is, and what follows:
- *  - `tail` moves only inside a system call of the ring's owner, so between two of them the slots [scan, tail) are ours without any synchronisation.
+ *  - `tail` moves only inside a system call of the ring's owner, so between two of them the slots [scan, tail) are ours without any
+ * synchronisation.
  *  - Buffers are swapped between slots: addresses are computed anew for every slot, with the ring's offset_mask.
- *  - A frame may span slots (NS_MOREFRAG); it is delivered when its last slot has come. The other flag bits (a fragment count of VALE among them) mean nothing here.
- *  - ring->ts is the time of the last system call that synchronised the whole ring, not a packet's: it is given as FP_TS_SYNC with a declared tolerance.
+ *  - A frame may span slots (NS_MOREFRAG); it is delivered when its last slot has come. The other flag bits (a fragment count of VALE among
+ * them) mean nothing here.
+ *  - ring->ts is the time of the last system call that synchronised the whole ring, not a packet's: it is given as FP_TS_SYNC with a
+ * declared tolerance.
  *  - There is no drop counter at all: `dropped` stays unknown.
  *  - Host rings are left alone; registration is exclusive, because a second opener would share head and cur with us.
- *  - An illegal head makes NIOCRXSYNC succeed and leave bogus slots behind, but makes poll say POLLERR: so every slot is checked before it is believed.
+ *  - An illegal head makes NIOCRXSYNC succeed and leave bogus slots behind, but makes poll say POLLERR: so every slot is checked before it
+ * is believed.
  */
 #include "flowparity/backend.h"
 #include "flowparity/netmap_abi.h"
@@ -30,7 +35,8 @@
 #define DEVICE           "/dev/netmap"
 #define SLOT_LEN_CEILING 65535u
 
-/* Seeded misbehaviours (tests only): each is one wrong expression, compiled in by -DFP_NETMAP_FAULT=n, which stand-in or suite must catch. */
+/* Seeded misbehaviours (tests only): each is one wrong expression, compiled in by -DFP_NETMAP_FAULT=n, which stand-in or suite must catch.
+ */
 #ifndef FP_NETMAP_FAULT
 #define FP_NETMAP_FAULT 0
 #endif
@@ -69,30 +75,37 @@ struct fp_source {
     struct port ports[FP_MAX_QUEUES];
 };
 
-static int64_t wall_ns(void) {
+static int64_t wall_ns(void)
+{
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-static uint32_t after(const struct netmap_ring *nr, uint32_t slot) {
+static uint32_t after(const struct netmap_ring *nr, uint32_t slot)
+{
     return slot + 1 == FAULT(13, nr->num_slots, nr->num_slots + 1) ? 0 : slot + 1; /* 13: wraps one slot too late */
 }
 
-static const char *name_of(const char *input) {
+static const char *name_of(const char *input)
+{
     return strncmp(input, "netmap:", 7) == 0 ? input + 7 : input;
 }
 
-static int open_device(const struct fp_host *host, char *err) {
+static int open_device(const struct fp_host *host, char *err)
+{
     int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
     if (fd >= 0)
         return fd;
     if (errno == EACCES || errno == EPERM)
         return host->fail(err, -EACCES, "netmap: no permission on " DEVICE "; run as root, or give this user read and write access to it");
-    return host->fail(err, -ENODEV, "netmap: no " DEVICE " (%s); build the netmap kernel module (docs/netmap.md) and load it with `modprobe netmap`", strerror(errno));
+    return host->fail(err, -ENODEV,
+                      "netmap: no " DEVICE " (%s); build the netmap kernel module (docs/netmap.md) and load it with `modprobe netmap`",
+                      strerror(errno));
 }
 
-static int control(const struct fp_host *host, int fd, const char *port, uint16_t type, void *body, char *err) {
+static int control(const struct fp_host *host, int fd, const char *port, uint16_t type, void *body, char *err)
+{
     struct nmreq_header header = {.nr_version = NETMAP_API, .nr_reqtype = type, .nr_body = (uintptr_t)body};
     if (strlen(port) >= sizeof header.nr_name)
         return host->fail(err, -EINVAL, "netmap: the port name '%s' is longer than %zu octets", port, sizeof header.nr_name - 1);
@@ -101,25 +114,34 @@ static int control(const struct fp_host *host, int fd, const char *port, uint16_
         return 0;
     int code = errno;
     if (header.nr_version != NETMAP_API)
-        return host->fail(err, -EPROTO, "netmap: the loaded module speaks API %u and this build speaks %u: load the module that matches net/netmap.h", header.nr_version, NETMAP_API);
+        return host->fail(err, -EPROTO,
+                          "netmap: the loaded module speaks API %u and this build speaks %u: load the module that matches net/netmap.h",
+                          header.nr_version, NETMAP_API);
     switch (code) {
     case ENXIO:
     case ENODEV:
-        return host->fail(err, -ENODEV, "netmap: no port '%s': name an interface that `ip link` shows and that is up, 'valeX:Y', or a pipe 'NAME{N'", port);
+        return host->fail(err, -ENODEV,
+                          "netmap: no port '%s': name an interface that `ip link` shows and that is up, 'valeX:Y', or a pipe 'NAME{N'",
+                          port);
     case EBUSY:
         return host->fail(err, -EBUSY, "netmap: port '%s' is in use by another program: close that one first", port);
     case ENOMEM:
-        return host->fail(err, -ENOMEM, "netmap: out of netmap memory for '%s': raise /sys/module/netmap/parameters/{ring,buf}_num or ask for fewer workers", port);
+        return host->fail(
+            err, -ENOMEM,
+            "netmap: out of netmap memory for '%s': raise /sys/module/netmap/parameters/{ring,buf}_num or ask for fewer workers", port);
     case ENOTTY:
         return host->fail(err, -EPROTO, "netmap: the loaded module is too old: it has no NIOCCTRL (API %u): update it", NETMAP_API);
     case EINVAL: /* a module older than API 14 answers so to any NIOCCTRL; so does a newer one to an impossible ring */
-        return host->fail(err, -EINVAL, "netmap: port '%s' was refused (EINVAL): the module is older than API %u, or the port has no such ring", port, NETMAP_API);
+        return host->fail(err, -EINVAL,
+                          "netmap: port '%s' was refused (EINVAL): the module is older than API %u, or the port has no such ring", port,
+                          NETMAP_API);
     default:
         return host->fail(err, -code, "netmap: port '%s': %s", port, strerror(code));
     }
 }
 
-static void close_port(struct port *port) {
+static void close_port(struct port *port)
+{
     for (unsigned i = 0; i < port->nrings; i++)
         free(port->rings[i].slots);
     free(port->rings);
@@ -131,7 +153,8 @@ static void close_port(struct port *port) {
 }
 
 /* Registers one descriptor: all NIC rings (which < 0) or one of them, receive or transmit side. */
-static int open_port(const struct fp_host *host, struct port *port, const char *name, int which, bool transmit, char *err) {
+static int open_port(const struct fp_host *host, struct port *port, const char *name, int which, bool transmit, char *err)
+{
     struct nmreq_register reg = {
         .nr_mode = which < 0 ? NR_REG_ALL_NIC : NR_REG_ONE_NIC,
         .nr_ringid = which < 0 ? 0 : (uint16_t)which,
@@ -186,7 +209,8 @@ out:
     return status;
 }
 
-static int ring_count(const struct fp_host *host, const char *name, bool transmit, char *err) {
+static int ring_count(const struct fp_host *host, const char *name, bool transmit, char *err)
+{
     int fd = open_device(host, err);
     if (fd < 0)
         return fd;
@@ -196,14 +220,15 @@ static int ring_count(const struct fp_host *host, const char *name, bool transmi
     return status < 0 ? status : transmit ? info.nr_tx_rings : info.nr_rx_rings;
 }
 
-static int netmap_probe(const struct fp_host *host, struct fp_caps *caps, char *err) {
+static int netmap_probe(const struct fp_host *host, struct fp_caps *caps, char *err)
+{
     int fd = open_device(host, err);
     if (fd < 0)
         return fd;
     close(fd);
     *caps = (struct fp_caps){
         .size = sizeof *caps,
-        .flags = FP_CAP_LIVE | FP_CAP_HOLDS_BURSTS | FAULT(12, 0u, FP_CAP_EXACT_TIME), /* 12: takes the ring's time for the packets' */
+        .flags = FP_CAP_LIVE | FP_CAP_HOLDS_BURSTS | FAULT(12, 0u, FP_CAP_EXACT_TIME),   /* 12: takes the ring's time for the packets' */
         .tier = dlsym(RTLD_DEFAULT, "fp_netmap_sim") != NULL ? FP_TIER_SIM : FP_TIER_HW, /* only the stand-in has that symbol */
         .ts_source = FP_TS_SYNC,
         .queues = FP_MAX_QUEUES,
@@ -215,7 +240,8 @@ static int netmap_probe(const struct fp_host *host, struct fp_caps *caps, char *
     return 0;
 }
 
-static int parse_options(const struct fp_host *host, const struct fp_open_args *args, bool *busy, char *err) {
+static int parse_options(const struct fp_host *host, const struct fp_open_args *args, bool *busy, char *err)
+{
     for (uint32_t i = 0; i < args->noptions; i++)
         if (strcmp(args->options[i].key, "mode") != 0)
             return host->fail(err, -EINVAL, "netmap: unknown option '%s'; known: mode=poll|busy", args->options[i].key);
@@ -225,11 +251,14 @@ static int parse_options(const struct fp_host *host, const struct fp_open_args *
     *busy = (args->flags & FP_OPEN_BUSY_POLL) != 0 || (mode != NULL && strcmp(mode, "busy") == 0);
     const char *name = name_of(args->input);
     if (name[0] == '\0' || strpbrk(name, "^*") != NULL)
-        return host->fail(err, -EINVAL, "netmap: '%s' is not a port: name an interface, 'valeX:Y' or a pipe; host rings (^ and *) are left to the kernel", args->input);
+        return host->fail(err, -EINVAL,
+                          "netmap: '%s' is not a port: name an interface, 'valeX:Y' or a pipe; host rings (^ and *) are left to the kernel",
+                          args->input);
     return 0;
 }
 
-static int netmap_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err) {
+static int netmap_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err)
+{
     bool busy = false;
     int status = parse_options(host, args, &busy, err);
     if (status < 0)
@@ -242,8 +271,9 @@ static int netmap_open(const struct fp_host *host, const struct fp_open_args *ar
         return rings;
     if (args->queues > 1 && args->queues != rings)
         return host->fail(err, args->queues > rings ? -E2BIG : -EINVAL,
-                          "netmap: '%s' has %d receive ring%s and every ring needs its worker: ask for 1 or %d workers, or set the rings with `ethtool -L`", name, rings,
-                          rings == 1 ? "" : "s", rings);
+                          "netmap: '%s' has %d receive ring%s and every ring needs its worker: ask for 1 or %d workers, or set the rings "
+                          "with `ethtool -L`",
+                          name, rings, rings == 1 ? "" : "s", rings);
     struct fp_source *source = calloc(1, sizeof *source);
     if (source == NULL)
         return host->fail(err, -ENOMEM, "netmap: out of memory");
@@ -269,7 +299,8 @@ out:
 }
 
 /* The octets of a slot, or NULL if the slot cannot be believed. */
-static const uint8_t *slot_data(const struct netmap_ring *nr, uint32_t slot) {
+static const uint8_t *slot_data(const struct netmap_ring *nr, uint32_t slot)
+{
     const struct netmap_slot *s = &nr->slot[slot];
     uint64_t offset = FAULT(5, s->ptr & nr->offset_mask, UINT64_C(0));
     if (s->len == 0 || offset + s->len > nr->nr_buf_size)
@@ -279,7 +310,8 @@ static const uint8_t *slot_data(const struct netmap_ring *nr, uint32_t slot) {
 }
 
 /* Takes the frame that starts at ring->scan. Returns 1, 0 if its last slot has not come yet, or -1 if it was passed over as damaged. */
-static int take_frame(struct port *port, struct ring *ring, uint32_t tail, struct fp_packet *packet) {
+static int take_frame(struct port *port, struct ring *ring, uint32_t tail, struct fp_packet *packet)
+{
     struct netmap_ring *nr = ring->nr;
     uint32_t first = ring->scan, slot = first, last = first, length = 0, pieces = 0;
     bool damaged = false, more = true;
@@ -328,7 +360,8 @@ static int take_frame(struct port *port, struct ring *ring, uint32_t tail, struc
     return 1;
 }
 
-static unsigned scan_rings(struct port *port, struct fp_packet *packets, unsigned max) {
+static unsigned scan_rings(struct port *port, struct fp_packet *packets, unsigned max)
+{
     unsigned count = 0, rings = FAULT(15, port->nrings, 1u); /* 15: looks at the first ring only */
     for (unsigned i = 0; i < rings && count < max; i++) {
         struct ring *ring = &port->rings[(port->turn + i) % rings];
@@ -346,9 +379,10 @@ static unsigned scan_rings(struct port *port, struct fp_packet *packets, unsigne
     return count;
 }
 
-/* Before a system call: what is lent to the core stays behind head; cur says that everything up to tail was seen, the slots of an unfinished frame too, so that poll sleeps until there
- * is more. */
-static void publish(struct port *port) {
+/* Before a system call: what is lent to the core stays behind head; cur says that everything up to tail was seen, the slots of an
+ * unfinished frame too, so that poll sleeps until there is more. */
+static void publish(struct port *port)
+{
     for (unsigned i = 0; i < port->nrings; i++) {
         struct ring *ring = &port->rings[i];
         struct netmap_ring *nr = ring->nr;
@@ -362,10 +396,12 @@ static void publish(struct port *port) {
     }
 }
 
-static int synchronise(const struct fp_source *source, struct port *port, int wait_ms, char *err) {
+static int synchronise(const struct fp_source *source, struct port *port, int wait_ms, char *err)
+{
     publish(port);
     if (source->busy || wait_ms == 0)
-        return ioctl(port->fd, NIOCRXSYNC, NULL) == 0 ? 0 : source->host->fail(err, -errno, "netmap: the port went away (%s)", strerror(errno));
+        return ioctl(port->fd, NIOCRXSYNC, NULL) == 0 ? 0
+                                                      : source->host->fail(err, -errno, "netmap: the port went away (%s)", strerror(errno));
     struct pollfd wanted = {.fd = port->fd, .events = POLLIN};
     int ready = poll(&wanted, 1, wait_ms);
     if (ready < 0 && errno != EINTR)
@@ -375,7 +411,9 @@ static int synchronise(const struct fp_source *source, struct port *port, int wa
     return 0;
 }
 
-static int netmap_recv(struct fp_source *source, unsigned queue, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err) {
+static int netmap_recv(struct fp_source *source, unsigned queue, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns,
+                       char *err)
+{
     struct port *port = &source->ports[queue];
     unsigned count = scan_rings(port, packets, max);
     if (FAULT(2, false, count > 0)) /* 2: gives back what the core still reads */
@@ -400,10 +438,12 @@ static int netmap_recv(struct fp_source *source, unsigned queue, struct fp_packe
     return 0;
 }
 
-static void netmap_release(struct fp_source *source, unsigned queue, struct fp_packet *packets, unsigned count) {
+static void netmap_release(struct fp_source *source, unsigned queue, struct fp_packet *packets, unsigned count)
+{
     (void)source;
     (void)queue;
-    /* Bursts come back in order, so each frame given back moves the head of its ring past its last slot (and past damaged frames before it). */
+    /* Bursts come back in order, so each frame given back moves the head of its ring past its last slot (and past damaged frames before
+     * it). */
     for (unsigned i = 0; i < count; i++) {
         struct lent *last = packets[i].handle;
         struct ring *ring = last->ring;
@@ -413,13 +453,15 @@ static void netmap_release(struct fp_source *source, unsigned queue, struct fp_p
     }
 }
 
-static int netmap_stop(struct fp_source *source, char *err) {
+static int netmap_stop(struct fp_source *source, char *err)
+{
     (void)err;
     __atomic_store_n(&source->stopping, true, __ATOMIC_RELEASE);
     return 0;
 }
 
-static int netmap_stats(struct fp_source *source, struct fp_stats *stats) {
+static int netmap_stats(struct fp_source *source, struct fp_stats *stats)
+{
     *stats = (struct fp_stats){.dropped = UINT64_MAX};
     for (unsigned q = 0; q < source->nports; q++) {
         stats->received += source->ports[q].received;
@@ -428,7 +470,8 @@ static int netmap_stats(struct fp_source *source, struct fp_stats *stats) {
     return 0;
 }
 
-static void netmap_close(struct fp_source *source) {
+static void netmap_close(struct fp_source *source)
+{
     for (unsigned q = 0; q < source->nports; q++)
         close_port(&source->ports[q]);
     free(source);
@@ -443,7 +486,8 @@ struct fp_injector {
     struct port ports[FP_MAX_QUEUES];
 };
 
-static int transmit_probe(const struct fp_host *host, struct fp_injector_caps *caps, char *err) {
+static int transmit_probe(const struct fp_host *host, struct fp_injector_caps *caps, char *err)
+{
     int fd = open_device(host, err);
     if (fd < 0)
         return fd;
@@ -452,7 +496,9 @@ static int transmit_probe(const struct fp_host *host, struct fp_injector_caps *c
     return 0;
 }
 
-static int transmit_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out, struct fp_injector_caps *caps, char *err) {
+static int transmit_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out,
+                         struct fp_injector_caps *caps, char *err)
+{
     bool busy = false;
     int status = parse_options(host, args, &busy, err);
     if (status < 0)
@@ -486,16 +532,20 @@ out:
     return status;
 }
 
-static uint32_t free_slots(const struct netmap_ring *nr) {
+static uint32_t free_slots(const struct netmap_ring *nr)
+{
     return (nr->tail + nr->num_slots - nr->head) % nr->num_slots;
 }
 
-static int push(struct fp_injector *injector, struct port *port, char *err) {
-    return ioctl(port->fd, NIOCTXSYNC, NULL) == 0 ? 0 : injector->host->fail(err, -errno, "netmap: the port went away (%s)", strerror(errno));
+static int push(struct fp_injector *injector, struct port *port, char *err)
+{
+    return ioctl(port->fd, NIOCTXSYNC, NULL) == 0 ? 0
+                                                  : injector->host->fail(err, -errno, "netmap: the port went away (%s)", strerror(errno));
 }
 
 /* Copies one frame into as many slots as it takes; false if they are not free. */
-static bool put_frame(struct netmap_ring *nr, const struct fp_packet *packet) {
+static bool put_frame(struct netmap_ring *nr, const struct fp_packet *packet)
+{
     uint32_t room = nr->nr_buf_size, pieces = (packet->caplen + room - 1) / room, slot = nr->head;
     if (pieces > free_slots(nr))
         return false;
@@ -523,21 +573,25 @@ static bool put_frame(struct netmap_ring *nr, const struct fp_packet *packet) {
     return true;
 }
 
-static int transmit_send(struct fp_injector *injector, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns, unsigned count, char *err) {
+static int transmit_send(struct fp_injector *injector, unsigned queue, const struct fp_packet *packets, const int64_t *due_ns,
+                         unsigned count, char *err)
+{
     (void)due_ns; /* pacing is the caller's: a frame offered is sent */
     struct port *port = &injector->ports[queue];
     struct netmap_ring *nr = port->rings[0].nr;
     unsigned done = 0;
     if (packets[0].caplen > NETMAP_MAX_FRAGS * nr->nr_buf_size || packets[0].caplen == 0)
         return injector->host->fail(err, -EMSGSIZE, "netmap: a frame of %u octets cannot be sent", packets[0].caplen);
-    while (done < count && packets[done].caplen > 0 && packets[done].caplen <= NETMAP_MAX_FRAGS * nr->nr_buf_size && put_frame(nr, &packets[done]))
+    while (done < count && packets[done].caplen > 0 && packets[done].caplen <= NETMAP_MAX_FRAGS * nr->nr_buf_size &&
+           put_frame(nr, &packets[done]))
         done++;
     int status = push(injector, port, err);
     injector->sent += done;
     return status < 0 ? status : (int)done;
 }
 
-static int transmit_drain(struct fp_injector *injector, int wait_ms, char *err) {
+static int transmit_drain(struct fp_injector *injector, int wait_ms, char *err)
+{
     int64_t end = wall_ns() + wait_ms * INT64_C(1000000);
     int inside = 0;
     do {
@@ -553,12 +607,14 @@ static int transmit_drain(struct fp_injector *injector, int wait_ms, char *err) 
     return inside;
 }
 
-static int transmit_stats(struct fp_injector *injector, struct fp_stats *stats) {
+static int transmit_stats(struct fp_injector *injector, struct fp_stats *stats)
+{
     *stats = (struct fp_stats){.received = injector->sent, .dropped = UINT64_MAX};
     return 0;
 }
 
-static void transmit_close(struct fp_injector *injector) {
+static void transmit_close(struct fp_injector *injector)
+{
     for (unsigned q = 0; q < injector->nports; q++)
         close_port(&injector->ports[q]);
     free(injector);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Capture files through libpcap: pcap and pcapng, microseconds and nanoseconds, every link type of S-LNK-1. Times are exact and the wire length of truncated frames is kept.
+ * Capture files through libpcap: pcap and pcapng, microseconds and nanoseconds, every link type of S-LNK-1. Times are exact and the wire
+ * length of truncated frames is kept.
  *
  * libpcap reuses its buffer at every read, so a burst is copied into an arena. One queue. Options: none.
  */
@@ -33,8 +34,9 @@ static const struct {
     int dlt;
     uint16_t link;
 } links[] = {
-    {DLT_NULL, FP_LINK_NULL},     {DLT_EN10MB, FP_LINK_ETHERNET}, {DLT_RAW, FP_LINK_RAW},   {14, FP_LINK_RAW},          {DLT_LOOP, FP_LINK_LOOP},
-    {DLT_LINUX_SLL, FP_LINK_SLL}, {DLT_IPV4, FP_LINK_IPV4},       {DLT_IPV6, FP_LINK_IPV6}, {DLT_LINUX_SLL2, FP_LINK_SLL2},
+    {DLT_NULL, FP_LINK_NULL}, {DLT_EN10MB, FP_LINK_ETHERNET}, {DLT_RAW, FP_LINK_RAW},
+    {14, FP_LINK_RAW},        {DLT_LOOP, FP_LINK_LOOP},       {DLT_LINUX_SLL, FP_LINK_SLL},
+    {DLT_IPV4, FP_LINK_IPV4}, {DLT_IPV6, FP_LINK_IPV6},       {DLT_LINUX_SLL2, FP_LINK_SLL2},
 };
 
 static struct fp_caps file_caps(void)
@@ -84,7 +86,9 @@ static int find_link(struct fp_source *s, char *err)
             return 0;
         }
     }
-    return s->host->fail(err, -EPROTONOSUPPORT, "capture %s: link type %s (%d) is not supported; Ethernet, raw IP, null, loopback and Linux cooked are", s->path, name ? name : "unknown", dlt);
+    return s->host->fail(err, -EPROTONOSUPPORT,
+                         "capture %s: link type %s (%d) is not supported; Ethernet, raw IP, null, loopback and Linux cooked are", s->path,
+                         name ? name : "unknown", dlt);
 }
 
 static int open_source(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err)
@@ -145,7 +149,8 @@ static int next_frame(struct fp_source *s, char *err)
         if (rc == PCAP_ERROR_BREAK)
             return FP_END;
         if (rc != 1)
-            return s->host->fail(err, -EBADMSG, "capture %s: damaged or cut after frame %llu: %s", s->path, (unsigned long long)s->seq, pcap_geterr(s->pcap));
+            return s->host->fail(err, -EBADMSG, "capture %s: damaged or cut after frame %llu: %s", s->path, (unsigned long long)s->seq,
+                                 pcap_geterr(s->pcap));
         if (!s->filtered || pcap_offline_filter(&s->filter, header, data))
             break;
         s->seq++;

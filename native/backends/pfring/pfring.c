@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * PF_RING, the ordinary interface: pf_ring.ko and libpfring (GPL and LGPL) on any driver. The library is opened at run time, as for pfring_zc.
+ * PF_RING, the ordinary interface: pf_ring.ko and libpfring (GPL and LGPL) on any driver. The library is opened at run time, as for
+ * pfring_zc.
  *
  * What the framework is, and what follows:
  *  - A received frame stays in the ring only until the next receive, so a burst is copied out of it.
- *  - The kernel puts a stripped tag back, as 0x8100 whatever it was; a stripped tag whose TCI is 0 is lost (upstream behaviour; the capability says so in docs/pf_ring.md).
+ *  - The kernel puts a stripped tag back, as 0x8100 whatever it was; a stripped tag whose TCI is 0 is lost (upstream behaviour; the
+ * capability says so in docs/pf_ring.md).
  *  - extended_hdr.timestamp_ns holds nanoseconds when the library fills the long header; the struct timeval beside it only microseconds.
  */
 #include "flowparity/backend.h"
@@ -47,14 +49,16 @@ struct fp_source {
     struct queue queues[FP_MAX_QUEUES];
 };
 
-static const char *library_path(const struct fp_host *host, const struct fp_open_args *args) {
+static const char *library_path(const struct fp_host *host, const struct fp_open_args *args)
+{
     const char *path = args == NULL ? NULL : host->option(args, "library");
     if (path == NULL)
         path = getenv("FLOWPARITY_PFRING_LIBRARY");
     return path == NULL ? "libpfring.so" : path;
 }
 
-static int load(const struct fp_host *host, const char *path, struct library *lib, char *err) {
+static int load(const struct fp_host *host, const char *path, struct library *lib, char *err)
+{
     struct {
         const char *name;
         void *slot;
@@ -70,7 +74,10 @@ static int load(const struct fp_host *host, const char *path, struct library *li
     };
     lib->object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (lib->object == NULL)
-        return host->fail(err, -ENOENT, "pfring: %s; build and install libpfring (docs/pf_ring.md) and name it with FLOWPARITY_PFRING_LIBRARY=/path/libpfring.so", dlerror());
+        return host->fail(
+            err, -ENOENT,
+            "pfring: %s; build and install libpfring (docs/pf_ring.md) and name it with FLOWPARITY_PFRING_LIBRARY=/path/libpfring.so",
+            dlerror());
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         void *function = dlsym(lib->object, functions[i].name);
         if (function == NULL) {
@@ -82,7 +89,8 @@ static int load(const struct fp_host *host, const char *path, struct library *li
     return 0;
 }
 
-static void describe(const struct library *lib, struct fp_caps *caps) {
+static void describe(const struct library *lib, struct fp_caps *caps)
+{
     *caps = (struct fp_caps){
         .size = sizeof *caps,
         .flags = FP_CAP_LIVE | FP_CAP_DROPS_KNOWN | FP_CAP_INTERFACE | FP_CAP_WIRE_LENGTH,
@@ -96,7 +104,8 @@ static void describe(const struct library *lib, struct fp_caps *caps) {
     };
 }
 
-static int ring_probe(const struct fp_host *host, struct fp_caps *caps, char *err) {
+static int ring_probe(const struct fp_host *host, struct fp_caps *caps, char *err)
+{
     struct library lib;
     int status = load(host, library_path(host, NULL), &lib, err);
     if (status < 0)
@@ -112,7 +121,8 @@ static int ring_probe(const struct fp_host *host, struct fp_caps *caps, char *er
     return 0;
 }
 
-static void ring_close(struct fp_source *source) {
+static void ring_close(struct fp_source *source)
+{
     for (unsigned q = 0; q < source->nqueues; q++) {
         if (source->queues[q].ring != NULL)
             source->lib.close(source->queues[q].ring);
@@ -123,7 +133,8 @@ static void ring_close(struct fp_source *source) {
     free(source);
 }
 
-static int open_queue(struct fp_source *source, const struct fp_open_args *args, unsigned q, char *err) {
+static int open_queue(struct fp_source *source, const struct fp_open_args *args, unsigned q, char *err)
+{
     struct queue *queue = &source->queues[q];
     const struct fp_host *host = source->host;
     char name[256];
@@ -140,7 +151,8 @@ static int open_queue(struct fp_source *source, const struct fp_open_args *args,
             return host->fail(err, -EACCES, "pfring: no permission to open '%s': run as root or with CAP_NET_ADMIN", name);
         if (code == EPROTONOSUPPORT || code == EAFNOSUPPORT || code == EPROTOTYPE)
             return host->fail(err, -ENODEV, "pfring: pf_ring.ko is not loaded: `modprobe pf_ring`");
-        return host->fail(err, code > 0 ? -code : -ENODEV, "pfring: cannot open '%s' (%s): name an interface that `ip link` shows", name, strerror(code));
+        return host->fail(err, code > 0 ? -code : -ENODEV, "pfring: cannot open '%s' (%s): name an interface that `ip link` shows", name,
+                          strerror(code));
     }
     if (args->filter != NULL && source->lib.set_bpf_filter(queue->ring, args->filter) < 0)
         return host->fail(err, -EINVAL, "pfring: the filter '%s' was refused", args->filter);
@@ -150,7 +162,8 @@ static int open_queue(struct fp_source *source, const struct fp_open_args *args,
     return 0;
 }
 
-static int ring_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err) {
+static int ring_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err)
+{
     for (uint32_t i = 0; i < args->noptions; i++)
         if (strcmp(args->options[i].key, "library") != 0)
             return host->fail(err, -EINVAL, "pfring: unknown option '%s'; known: library=PATH", args->options[i].key);
@@ -177,14 +190,16 @@ static int ring_open(const struct fp_host *host, const struct fp_open_args *args
     return 0;
 }
 
-static int64_t wall_ns(void) {
+static int64_t wall_ns(void)
+{
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
 /* Copies what is ready, without waiting. */
-static int take(struct fp_source *source, unsigned q, struct fp_packet *packets, unsigned max, char *err) {
+static int take(struct fp_source *source, unsigned q, struct fp_packet *packets, unsigned max, char *err)
+{
     struct queue *queue = &source->queues[q];
     unsigned count = 0;
     while (count < max && count < BURST) {
@@ -195,7 +210,8 @@ static int take(struct fp_source *source, unsigned q, struct fp_packet *packets,
             return source->host->fail(err, -EIO, "pfring: the ring went away: check `ip link` and start again");
         if (got <= 0)
             break;
-        int64_t ns = header.timestamp_ns != 0 ? (int64_t)header.timestamp_ns : header.ts.tv_sec * NS_PER_S + header.ts.tv_usec * INT64_C(1000);
+        int64_t ns =
+            header.timestamp_ns != 0 ? (int64_t)header.timestamp_ns : header.ts.tv_sec * NS_PER_S + header.ts.tv_usec * INT64_C(1000);
         packets[count++] = (struct fp_packet){
             .data = room,
             .len = header.caplen,
@@ -213,7 +229,8 @@ static int take(struct fp_source *source, unsigned q, struct fp_packet *packets,
     return (int)count;
 }
 
-static int ring_recv(struct fp_source *source, unsigned q, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err) {
+static int ring_recv(struct fp_source *source, unsigned q, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err)
+{
     struct queue *queue = &source->queues[q];
     if (queue->finished)
         return FP_END;
@@ -232,13 +249,15 @@ static int ring_recv(struct fp_source *source, unsigned q, struct fp_packet *pac
     return count;
 }
 
-static int ring_stop(struct fp_source *source, char *err) {
+static int ring_stop(struct fp_source *source, char *err)
+{
     (void)err;
     __atomic_store_n(&source->stopping, true, __ATOMIC_RELEASE);
     return 0;
 }
 
-static int ring_stats(struct fp_source *source, struct fp_stats *stats) {
+static int ring_stats(struct fp_source *source, struct fp_stats *stats)
+{
     *stats = (struct fp_stats){0};
     for (unsigned q = 0; q < source->nqueues; q++) {
         struct pfring_stat one;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * PF_RING ZC: kernel bypass by ntop. The library is closed and licensed by its maker; this project neither ships nor builds against it: it is opened at run time from the path in the option
- * `library`, in FLOWPARITY_PFRING_LIBRARY, or as libpfring.so.
+ * PF_RING ZC: kernel bypass by ntop. The library is closed and licensed by its maker; this project neither ships nor builds against it: it
+ * is opened at run time from the path in the option `library`, in FLOWPARITY_PFRING_LIBRARY, or as libpfring.so.
  *
  * What the framework is, and what follows:
- *  - recv_pkt_burst swaps the handles it is given for those of the received buffers: the frames of a burst are in the array afterwards, wherever their data lies, and stay until the same handles
- *    are offered again.
+ *  - recv_pkt_burst swaps the handles it is given for those of the received buffers: the frames of a burst are in the array afterwards,
+ * wherever their data lies, and stay until the same handles are offered again.
  *  - A packet has a time only when the device was opened with a timestamp flag; otherwise it is 0, which is "unknown" and not 1970.
  *  - The FCS stays in the frame only when asked for (`fcs=keep`); it is cut here, because no length in this project counts it.
  *  - A device of the name `zc:…` needs ntop's driver; without a licence it delivers for five minutes.
@@ -28,7 +28,8 @@
 #define LARGEST_BUFFER   16384u
 #define NS_PER_S         INT64_C(1000000000)
 
-/* Seeded misbehaviours (tests only): each is one wrong expression, compiled in by -DFP_PFRING_FAULT=n, which stand-in or suite must catch. */
+/* Seeded misbehaviours (tests only): each is one wrong expression, compiled in by -DFP_PFRING_FAULT=n, which stand-in or suite must catch.
+ */
 #ifndef FP_PFRING_FAULT
 #define FP_PFRING_FAULT 0
 #endif
@@ -39,7 +40,8 @@ typedef struct pfring_zc_pkt_buff handle;
 /* The functions of the library, in the order of `names`. */
 struct library {
     void *object;
-    pfring_zc_cluster *(*create_cluster)(uint32_t id, uint32_t buffer_len, uint32_t metadata_len, uint32_t buffers, int32_t numa_node, const char *hugepages, uint32_t flags);
+    pfring_zc_cluster *(*create_cluster)(uint32_t id, uint32_t buffer_len, uint32_t metadata_len, uint32_t buffers, int32_t numa_node,
+                                         const char *hugepages, uint32_t flags);
     void (*destroy_cluster)(pfring_zc_cluster *);
     pfring_zc_queue *(*open_device)(pfring_zc_cluster *, const char *name, int mode, uint32_t flags);
     void (*close_device)(pfring_zc_queue *);
@@ -67,14 +69,16 @@ struct fp_source {
     struct queue queues[FP_MAX_QUEUES];
 };
 
-static const char *library_path(const struct fp_host *host, const struct fp_open_args *args) {
+static const char *library_path(const struct fp_host *host, const struct fp_open_args *args)
+{
     const char *path = args == NULL ? NULL : host->option(args, "library");
     if (path == NULL)
         path = getenv("FLOWPARITY_PFRING_LIBRARY");
     return path == NULL ? "libpfring.so" : path;
 }
 
-static int load(const struct fp_host *host, const char *path, struct library *lib, char *err) {
+static int load(const struct fp_host *host, const char *path, struct library *lib, char *err)
+{
     struct {
         const char *name;
         void *slot;
@@ -92,19 +96,24 @@ static int load(const struct fp_host *host, const char *path, struct library *li
     };
     lib->object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (lib->object == NULL)
-        return host->fail(err, -ENOENT, "pfring_zc: %s; install PF_RING (docs/pf_ring.md) and name its library with FLOWPARITY_PFRING_LIBRARY=/path/libpfring.so", dlerror());
+        return host->fail(
+            err, -ENOENT,
+            "pfring_zc: %s; install PF_RING (docs/pf_ring.md) and name its library with FLOWPARITY_PFRING_LIBRARY=/path/libpfring.so",
+            dlerror());
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         void *function = dlsym(lib->object, functions[i].name);
         if (function == NULL) {
             dlclose(lib->object);
-            return host->fail(err, -ENOSYS, "pfring_zc: %s has no %s; it was built without ZC: install the library of ntop's packages", path, functions[i].name);
+            return host->fail(err, -ENOSYS, "pfring_zc: %s has no %s; it was built without ZC: install the library of ntop's packages",
+                              path, functions[i].name);
         }
         memcpy(functions[i].slot, &function, sizeof function);
     }
     return 0;
 }
 
-static void describe(const struct library *lib, struct fp_caps *caps, uint32_t flags) {
+static void describe(const struct library *lib, struct fp_caps *caps, uint32_t flags)
+{
     bool stamped = (flags & (PFRING_ZC_SW_TIMESTAMP | PFRING_ZC_HW_TIMESTAMP)) != 0;
     *caps = (struct fp_caps){
         .size = sizeof *caps,
@@ -119,7 +128,8 @@ static void describe(const struct library *lib, struct fp_caps *caps, uint32_t f
     };
 }
 
-static int zc_probe(const struct fp_host *host, struct fp_caps *caps, char *err) {
+static int zc_probe(const struct fp_host *host, struct fp_caps *caps, char *err)
+{
     struct library lib;
     int status = load(host, library_path(host, NULL), &lib, err);
     if (status < 0)
@@ -133,8 +143,10 @@ struct choices {
     uint32_t cluster, buffer, flags;
 };
 
-static int parse_options(const struct fp_host *host, const struct fp_open_args *args, struct choices *out, char *err) {
-    *out = (struct choices){.cluster = 99, .buffer = DEFAULT_MTU_ROOM, .flags = (args->flags & FP_OPEN_PROMISCUOUS) != 0 ? 0 : PFRING_ZC_NOT_PROMISC};
+static int parse_options(const struct fp_host *host, const struct fp_open_args *args, struct choices *out, char *err)
+{
+    *out = (struct choices){
+        .cluster = 99, .buffer = DEFAULT_MTU_ROOM, .flags = (args->flags & FP_OPEN_PROMISCUOUS) != 0 ? 0 : PFRING_ZC_NOT_PROMISC};
     out->flags |= PFRING_ZC_SW_TIMESTAMP;
     for (uint32_t i = 0; i < args->noptions; i++) {
         const char *key = args->options[i].key, *value = args->options[i].value;
@@ -151,26 +163,36 @@ static int parse_options(const struct fp_host *host, const struct fp_open_args *
         else if (strcmp(key, "fcs") == 0 && strcmp(value, "keep") == 0)
             out->flags |= PFRING_ZC_DO_NOT_STRIP_FCS;
         else if (!(strcmp(key, "time") == 0 && strcmp(value, "software") == 0))
-            return host->fail(err, -EINVAL, "pfring_zc: unknown option '%s=%s'; known: library=PATH, cluster=ID, buffer=OCTETS, time=software|hardware|none, fcs=keep", key, value);
+            return host->fail(
+                err, -EINVAL,
+                "pfring_zc: unknown option '%s=%s'; known: library=PATH, cluster=ID, buffer=OCTETS, time=software|hardware|none, fcs=keep",
+                key, value);
     }
     if (out->buffer < 64 || out->buffer > LARGEST_BUFFER)
         return host->fail(err, -EINVAL, "pfring_zc: buffer=%u is not 64 to %u octets (MTU and link header)", out->buffer, LARGEST_BUFFER);
     return 0;
 }
 
-static int explain_cluster(const struct fp_host *host, int code, uint32_t id, char *err) {
+static int explain_cluster(const struct fp_host *host, int code, uint32_t id, char *err)
+{
     if (code == ENOBUFS || code == ENOMEM)
-        return host->fail(err, -ENOBUFS, "pfring_zc: no hugepages for the buffers: `echo 1024 > /proc/sys/vm/nr_hugepages` and `mount -t hugetlbfs none /dev/hugepages`");
+        return host->fail(err, -ENOBUFS,
+                          "pfring_zc: no hugepages for the buffers: `echo 1024 > /proc/sys/vm/nr_hugepages` and `mount -t hugetlbfs none "
+                          "/dev/hugepages`");
     if (code == EBUSY || code == EEXIST)
         return host->fail(err, -EBUSY, "pfring_zc: cluster %u is in use by another program: choose another with cluster=ID", id);
     return host->fail(err, code > 0 ? -code : -EIO, "pfring_zc: cannot create cluster %u: %s", id, strerror(code));
 }
 
-static int explain_device(const struct fp_host *host, int code, const char *name, char *err) {
+static int explain_device(const struct fp_host *host, int code, const char *name, char *err)
+{
     if (code == ENOTSOCK || code == ENOTSUP)
-        return host->fail(err, -ENOTSUP, "pfring_zc: '%s' has no ZC driver loaded: load ntop's driver for this card, or leave out 'zc:' for the 1-copy mode", name);
+        return host->fail(
+            err, -ENOTSUP,
+            "pfring_zc: '%s' has no ZC driver loaded: load ntop's driver for this card, or leave out 'zc:' for the 1-copy mode", name);
     if (code == ENODEV || code == ENOENT)
-        return host->fail(err, -ENODEV, "pfring_zc: no device '%s': name an interface that `ip link` shows, and load pf_ring.ko (docs/pf_ring.md)", name);
+        return host->fail(err, -ENODEV,
+                          "pfring_zc: no device '%s': name an interface that `ip link` shows, and load pf_ring.ko (docs/pf_ring.md)", name);
     if (code == EBUSY)
         return host->fail(err, -EBUSY, "pfring_zc: '%s' is in use by another program: close that one first", name);
     if (code == EACCES || code == EPERM)
@@ -178,7 +200,8 @@ static int explain_device(const struct fp_host *host, int code, const char *name
     return host->fail(err, code > 0 ? -code : -EIO, "pfring_zc: cannot open '%s': %s", name, strerror(code));
 }
 
-static void zc_close(struct fp_source *source) {
+static void zc_close(struct fp_source *source)
+{
     for (unsigned q = 0; q < source->nqueues; q++) {
         if (source->queues[q].zc != NULL)
             source->lib.close_device(source->queues[q].zc);
@@ -192,7 +215,8 @@ static void zc_close(struct fp_source *source) {
     free(source);
 }
 
-static int open_queue(struct fp_source *source, const struct fp_open_args *args, unsigned q, uint32_t flags, char *err) {
+static int open_queue(struct fp_source *source, const struct fp_open_args *args, unsigned q, uint32_t flags, char *err)
+{
     struct queue *queue = &source->queues[q];
     char name[256];
     snprintf(name, sizeof name, args->queues > 1 ? "%s@%u" : "%s", args->input, q);
@@ -203,14 +227,16 @@ static int open_queue(struct fp_source *source, const struct fp_open_args *args,
     for (unsigned i = 0; i < BURST; i++) {
         queue->handles[i] = source->lib.get_packet_handle(source->cluster);
         if (queue->handles[i] == NULL)
-            return source->host->fail(err, -ENOMEM, "pfring_zc: the cluster's buffers are used up: raise the hugepages or ask for fewer workers");
+            return source->host->fail(err, -ENOMEM,
+                                      "pfring_zc: the cluster's buffers are used up: raise the hugepages or ask for fewer workers");
     }
     if (args->filter != NULL && source->lib.set_bpf_filter(queue->zc, args->filter) < 0)
         return source->host->fail(err, -EINVAL, "pfring_zc: the filter '%s' was refused for '%s'", args->filter, name);
     return 0;
 }
 
-static int zc_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err) {
+static int zc_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err)
+{
     struct choices choices;
     int status = parse_options(host, args, &choices, err);
     if (status < 0)
@@ -248,24 +274,28 @@ out:
     return status;
 }
 
-static int64_t monotonic_ns(void) {
+static int64_t monotonic_ns(void)
+{
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-static int64_t wall_ns(void) {
+static int64_t wall_ns(void)
+{
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-static void fill(const struct fp_source *source, unsigned q, handle *from, struct fp_packet *packet) {
+static void fill(const struct fp_source *source, unsigned q, handle *from, struct fp_packet *packet)
+{
     uint32_t fcs = FAULT(4, source->fcs, 0u); /* 4: counts the FCS */
     uint32_t len = from->len > fcs ? from->len - fcs : 0;
     bool timed = FAULT(5, from->ts.sec != 0 || from->ts.nsec != 0, true); /* 5: takes "no time" for 1970 */
     *packet = (struct fp_packet){
-        .data = FAULT(3, source->lib.pkt_buff_data(from, source->queues[q].zc), (uint8_t *)(from + 1)), /* 3: believes that data follows its handle */
+        .data = FAULT(3, source->lib.pkt_buff_data(from, source->queues[q].zc),
+                      (uint8_t *)(from + 1)), /* 3: believes that data follows its handle */
         .len = len,
         .caplen = len,
         .wirelen = len,
@@ -278,7 +308,8 @@ static void fill(const struct fp_source *source, unsigned q, handle *from, struc
     };
 }
 
-static int zc_recv(struct fp_source *source, unsigned q, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err) {
+static int zc_recv(struct fp_source *source, unsigned q, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err)
+{
     struct queue *queue = &source->queues[q];
     int64_t give_up = monotonic_ns() + wait_ms * INT64_C(1000000);
     if (max > BURST)
@@ -293,7 +324,9 @@ static int zc_recv(struct fp_source *source, unsigned q, struct fp_packet *packe
         if (FAULT(1, false, true))
             memcpy(queue->handles, before, sizeof before); /* 1: ignores that the handles were swapped */
         if (count < 0)
-            return source->host->fail(err, -EIO, "pfring_zc: the device stopped delivering: without a licence a 'zc:' device ends after five minutes (docs/pf_ring.md); otherwise check `ip link`");
+            return source->host->fail(err, -EIO,
+                                      "pfring_zc: the device stopped delivering: without a licence a 'zc:' device ends after five minutes "
+                                      "(docs/pf_ring.md); otherwise check `ip link`");
         for (int i = 0; i < count; i++)
             fill(source, q, queue->handles[i], &packets[i]);
         if (FAULT(2, false, count > 0))
@@ -312,15 +345,18 @@ static int zc_recv(struct fp_source *source, unsigned q, struct fp_packet *packe
     }
 }
 
-/* No release op: a burst's buffers stay ours until their handles are offered to the next receive. No breakloop either: no call of ours blocks. */
+/* No release op: a burst's buffers stay ours until their handles are offered to the next receive. No breakloop either: no call of ours
+ * blocks. */
 
-static int zc_stop(struct fp_source *source, char *err) {
+static int zc_stop(struct fp_source *source, char *err)
+{
     (void)err;
     __atomic_store_n(&source->stopping, true, __ATOMIC_RELEASE);
     return 0;
 }
 
-static int zc_stats(struct fp_source *source, struct fp_stats *stats) {
+static int zc_stats(struct fp_source *source, struct fp_stats *stats)
+{
     *stats = (struct fp_stats){0};
     for (unsigned q = 0; q < source->nqueues; q++) {
         struct pfring_zc_stat one;

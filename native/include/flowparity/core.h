@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The exporter core as its callers see it: the Python module, the C tests, the fuzz targets and the benchmark. docs/semantics.md says what it does.
+ * The exporter core as its callers see it: the Python module, the C tests, the fuzz targets and the benchmark. docs/semantics.md says what
+ * it does.
  *
- * Functions that can fail return 0 or -errno and put one line into `err` (FP_ERRLEN octets) that says what to do. Times are nanoseconds, lengths octets.
- * What stands between the cdef marks is also read by module/generate.py: declarations only, no preprocessor.
+ * Functions that can fail return 0 or -errno and put one line into `err` (FP_ERRLEN octets) that says what to do. Times are nanoseconds,
+ * lengths octets. What stands between the cdef marks is also read by module/generate.py: declarations only, no preprocessor.
  */
 #ifndef FLOWPARITY_CORE_H
 #define FLOWPARITY_CORE_H
@@ -20,10 +21,10 @@ enum fp_sampling { FP_SAMPLE_ALL, FP_SAMPLE_SYSTEMATIC, FP_SAMPLE_RANDOM };
 
 /* The profile of docs/semantics.md; the caller has checked it. */
 struct fp_profile {
-    bool key_classic;           /* ToS and input interface are key */
-    bool key_vlan;              /* both VLAN ids are key */
-    bool interface_source;      /* input_interface = source */
-    bool refuse;                /* on_full = refuse */
+    bool key_classic;      /* ToS and input interface are key */
+    bool key_vlan;         /* both VLAN ids are key */
+    bool interface_source; /* input_interface = source */
+    bool refuse;           /* on_full = refuse */
     uint8_t tos_mask;
     uint8_t counter_bits;       /* 32 or 64 */
     uint8_t sampling;           /* enum fp_sampling */
@@ -38,7 +39,7 @@ struct fp_profile {
     int64_t tcp_end;        /* -1 = off */
     int64_t reorder;
     int64_t max_clock_step;
-    int64_t boot;           /* seconds; -1 = by S-TIM-7 */
+    int64_t boot; /* seconds; -1 = by S-TIM-7 */
 };
 
 /* One export stream of every worker. */
@@ -64,13 +65,13 @@ struct fp_config {
     bool trailer;      /* frames carry the replay trailer (docs/trailer.md) */
     bool ipfix_ns;
     bool log_assignment;
-    bool huge;              /* huge pages for the tables where there are any */
-    bool block;             /* wait for room in the socket instead of losing datagrams */
-    uint32_t pace;          /* datagrams per second and stream at most; 0 = unlimited */
-    uint32_t sweep_budget;  /* regions swept per batch at most; 0 = as the clock asks (S-END-6) */
-    uint32_t open_flags;    /* FP_OPEN_* */
+    bool huge;             /* huge pages for the tables where there are any */
+    bool block;            /* wait for room in the socket instead of losing datagrams */
+    uint32_t pace;         /* datagrams per second and stream at most; 0 = unlimited */
+    uint32_t sweep_budget; /* regions swept per batch at most; 0 = as the clock asks (S-END-6) */
+    uint32_t open_flags;   /* FP_OPEN_* */
     uint32_t snaplen;
-    uint64_t seed;          /* of the table's hash */
+    uint64_t seed; /* of the table's hash */
 };
 
 struct fp_account {
@@ -79,7 +80,8 @@ struct fp_account {
 };
 
 struct fp_stream_account {
-    uint64_t exported_packets, exported_records, queued_packets, queued_records, not_sent_packets, not_sent_records, unrepresentable_packets, unrepresentable_records;
+    uint64_t exported_packets, exported_records, queued_packets, queued_records, not_sent_packets, not_sent_records,
+        unrepresentable_packets, unrepresentable_records;
     uint64_t datagrams, datagram_octets;
 };
 
@@ -102,13 +104,15 @@ struct fp_run; /* opaque */
 
 /* Opens backend and streams. What `config` points to must outlive the run. */
 int fp_run_open(const struct fp_config *, struct fp_run **, char *err);
-/* Runs until the source ends or fp_run_stop, then ends all records. Returns 0, or -errno of the source with everything before it exported. Once only. */
+/* Runs until the source ends or fp_run_stop, then ends all records. Returns 0, or -errno of the source with everything before it exported.
+ * Once only. */
 int fp_run_loop(struct fp_run *, char *err);
 /* Asks a running loop to end in good order. Async-signal-safe; callable from any thread. */
 void fp_run_stop(struct fp_run *);
 void fp_run_close(struct fp_run *);
 
-/* The accounts of one worker, at any time and from any thread: those of its last batch, consistent in themselves. `streams` has room for all streams. */
+/* The accounts of one worker, at any time and from any thread: those of its last batch, consistent in themselves. `streams` has room for
+ * all streams. */
 void fp_run_snapshot(struct fp_run *, unsigned worker, struct fp_account *, struct fp_stream_account *streams);
 /* The source's own counters; UINT64_MAX = unknown. */
 void fp_run_source_stats(struct fp_run *, struct fp_stats *);
@@ -155,7 +159,8 @@ struct fp_play_config {
 
 struct fp_not_sent {
     uint64_t index; /* of the frame in the source */
-    int reason;     /* errno: EMSGSIZE too long, ERANGE too short, ENODATA truncated in the capture, EPROTOTYPE not Ethernet, or what the system said */
+    int reason; /* errno: EMSGSIZE too long, ERANGE too short, ENODATA truncated in the capture, EPROTOTYPE not Ethernet, or what the system
+                   said */
 };
 
 struct fp_play_result {
@@ -178,8 +183,10 @@ void fp_player_stats(struct fp_player *, struct fp_stats *);
 void fp_player_caps(const struct fp_player *, struct fp_injector_caps *);
 void fp_player_close(struct fp_player *);
 
-/* The replay trailer for those who write frames themselves. Returns the length, 0 if it is above `room` or the frame above 65,535 octets. */
-size_t fp_trailer_append(const uint8_t *frame, uint32_t caplen, uint32_t wirelen, int64_t ts_ns, uint32_t sequence, uint8_t *out, size_t room);
+/* The replay trailer for those who write frames themselves. Returns the length, 0 if it is above `room` or the frame above 65,535 octets.
+ */
+size_t fp_trailer_append(const uint8_t *frame, uint32_t caplen, uint32_t wirelen, int64_t ts_ns, uint32_t sequence, uint8_t *out,
+                         size_t room);
 /* The short form, into the last 16 octets of a frame with a long enough UDP payload. */
 void fp_trailer_stamp(uint8_t *frame, size_t length, int64_t ts_ns, uint32_t sequence);
 
@@ -194,7 +201,7 @@ int fp_bench_core(uint32_t flows, uint32_t passes, struct fp_bench_result *, cha
 /* cdef end */
 
 #define FP_MEMORY_MAGIC UINT64_C(0x666c6f77706d656d)
-#define FP_MAX_STREAMS 16
-#define FP_MAX_BATCH 256
+#define FP_MAX_STREAMS  16
+#define FP_MAX_BATCH    256
 
 #endif

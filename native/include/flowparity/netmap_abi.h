@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The part of the netmap user interface (API 14, x86-64 and other LP64 systems) that this project uses, declared from its documentation (netmap(4)) for
- * machines where no net/netmap.h is installed. Every size and offset is checked below, and against the installed header where there is one, because the
- * kernel module reads these structures as raw memory.
+ * The part of the netmap user interface (API 14, x86-64 and other LP64 systems) that this project uses, declared from its documentation
+ * (netmap(4)) for machines where no net/netmap.h is installed. Every size and offset is checked below, and against the installed header
+ * where there is one, because the kernel module reads these structures as raw memory.
  */
 #ifndef FLOWPARITY_NETMAP_ABI_H
 #define FLOWPARITY_NETMAP_ABI_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The part of libpfring's documented interface that this project calls, declared here so that building needs no PF_RING: the library is opened at run time. Only what is read or written is named;
- * longer structures end in room that the library may use.
+ * The part of libpfring's documented interface that this project calls, declared here so that building needs no PF_RING: the library is
+ * opened at run time. Only what is read or written is named; longer structures end in room that the library may use.
  */
 #ifndef FLOWPARITY_PFRING_ABI_H
 #define FLOWPARITY_PFRING_ABI_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Exercises the semantics of netmap that the backend relies on, over the two ends of a pipe, and prints a transcript without machine-dependent numbers: the transcript of the real module and that
- * of the stand-in (strict=0,traps=0) must be the same. Exit status 0 when it ran to its end, 3 when there is no netmap.
+ * Exercises the semantics of netmap that the backend relies on, over the two ends of a pipe, and prints a transcript without
+ * machine-dependent numbers: the transcript of the real module and that of the stand-in (strict=0,traps=0) must be the same. Exit status 0
+ * when it ran to its end, 3 when there is no netmap.
  *
  * Usage: netmap_abi_probe [PIPE-NAME]     (default: fpprobe)
  */
@@ -25,18 +26,22 @@ struct side {
 
 static const char *pipe_name = "fpprobe";
 
-static const char *error_name(int code) {
+static const char *error_name(int code)
+{
     return code == 0 ? "0" : code == EINVAL ? "EINVAL" : code == EBUSY ? "EBUSY" : code == ENXIO ? "ENXIO" : "another error";
 }
 
-static int register_port(int fd, const char *name, uint64_t flags, uint32_t mode, uint16_t ring, uint16_t version, struct nmreq_register *reg) {
+static int register_port(int fd, const char *name, uint64_t flags, uint32_t mode, uint16_t ring, uint16_t version,
+                         struct nmreq_register *reg)
+{
     struct nmreq_header header = {.nr_version = version, .nr_reqtype = NETMAP_REQ_REGISTER, .nr_body = (uintptr_t)reg};
     *reg = (struct nmreq_register){.nr_mode = mode, .nr_ringid = ring, .nr_flags = flags};
     snprintf(header.nr_name, sizeof header.nr_name, "%s", name);
     return ioctl(fd, NIOCCTRL, &header) == 0 ? 0 : errno;
 }
 
-static struct side open_side(char mark, uint64_t flags) {
+static struct side open_side(char mark, uint64_t flags)
+{
     char name[64];
     struct nmreq_register reg;
     struct side side = {.fd = open("/dev/netmap", O_RDWR)};
@@ -58,42 +63,51 @@ static struct side open_side(char mark, uint64_t flags) {
     return side;
 }
 
-static unsigned space(const struct netmap_ring *r) {
+static unsigned space(const struct netmap_ring *r)
+{
     return (r->tail + r->num_slots - r->head) % r->num_slots;
 }
 
-static uint32_t after(const struct netmap_ring *r, uint32_t slot) {
+static uint32_t after(const struct netmap_ring *r, uint32_t slot)
+{
     return slot + 1 == r->num_slots ? 0 : slot + 1;
 }
 
-static unsigned char *octets(struct netmap_ring *r, uint32_t slot) {
+static unsigned char *octets(struct netmap_ring *r, uint32_t slot)
+{
     return (unsigned char *)r + r->buf_ofs + (size_t)r->slot[slot].buf_idx * r->nr_buf_size;
 }
 
-static void put(struct netmap_ring *tx, unsigned len, unsigned char fill, uint16_t flags) {
+static void put(struct netmap_ring *tx, unsigned len, unsigned char fill, uint16_t flags)
+{
     memset(octets(tx, tx->head), fill, len);
     tx->slot[tx->head].len = (uint16_t)len;
     tx->slot[tx->head].flags = flags;
     tx->head = tx->cur = after(tx, tx->head);
 }
 
-static void take_all(struct side *side) {
+static void take_all(struct side *side)
+{
     side->rx->head = side->rx->cur = side->rx->tail;
     ioctl(side->fd, NIOCRXSYNC, NULL);
 }
 
-static void poll_says(struct side *side, const char *when) {
+static void poll_says(struct side *side, const char *when)
+{
     struct pollfd wanted = {.fd = side->fd, .events = POLLIN};
     int ready = poll(&wanted, 1, 20);
-    printf("poll %s: %d%s%s\n", when, ready, (wanted.revents & POLLIN) != 0 ? " POLLIN" : "", (wanted.revents & POLLERR) != 0 ? " POLLERR" : "");
+    printf("poll %s: %d%s%s\n", when, ready, (wanted.revents & POLLIN) != 0 ? " POLLIN" : "",
+           (wanted.revents & POLLERR) != 0 ? " POLLERR" : "");
 }
 
-static void constants(void) {
-    printf("NETMAP_API %d, slot %zu, ring %zu, if %zu, header %zu, register %zu octets\n", NETMAP_API, sizeof(struct netmap_slot), sizeof(struct netmap_ring), sizeof(struct netmap_if),
-           sizeof(struct nmreq_header), sizeof(struct nmreq_register));
+static void constants(void)
+{
+    printf("NETMAP_API %d, slot %zu, ring %zu, if %zu, header %zu, register %zu octets\n", NETMAP_API, sizeof(struct netmap_slot),
+           sizeof(struct netmap_ring), sizeof(struct netmap_if), sizeof(struct nmreq_header), sizeof(struct nmreq_register));
 }
 
-static void refusals(void) {
+static void refusals(void)
+{
     struct nmreq_register reg;
     int fd = open("/dev/netmap", O_RDWR);
     printf("version 11: %s\n", error_name(register_port(fd, "fpprobe{2", 0, NR_REG_ALL_NIC, 0, 11, &reg)));
@@ -102,7 +116,8 @@ static void refusals(void) {
     close(fd);
 }
 
-static void delivery(struct side *a, struct side *b) {
+static void delivery(struct side *a, struct side *b)
+{
     printf("fresh: rx %u tx %s\n", space(b->rx), space(a->tx) == a->tx->num_slots - 1 ? "num_slots - 1" : "other");
     put(a->tx, 60, 0x11, 0);
     put(a->tx, 61, 0x22, 0);
@@ -115,11 +130,13 @@ static void delivery(struct side *a, struct side *b) {
     printf("after rxsync: rx %u\n", space(b->rx));
     uint32_t slot = b->rx->head;
     for (unsigned i = 0; i < space(b->rx); i++, slot = after(b->rx, slot))
-        printf("  frame of %u octets of 0x%02x, morefrag %d\n", b->rx->slot[slot].len, octets(b->rx, slot)[0], (b->rx->slot[slot].flags & NS_MOREFRAG) != 0);
+        printf("  frame of %u octets of 0x%02x, morefrag %d\n", b->rx->slot[slot].len, octets(b->rx, slot)[0],
+               (b->rx->slot[slot].flags & NS_MOREFRAG) != 0);
     printf("ring time %s\n", b->rx->ts.tv_sec != 0 ? "set" : "0");
 }
 
-static void levels(struct side *a, struct side *b) {
+static void levels(struct side *a, struct side *b)
+{
     poll_says(b, "with cur behind tail");
     poll_says(b, "again, nothing taken");
     b->rx->cur = b->rx->tail;
@@ -132,17 +149,20 @@ static void levels(struct side *a, struct side *b) {
     printf("all taken: rx %u\n", space(b->rx));
 }
 
-static void fragments(struct side *a, struct side *b) {
+static void fragments(struct side *a, struct side *b)
+{
     put(a->tx, 100, 0x55, NS_MOREFRAG);
     put(a->tx, 50, 0x66, 0);
     ioctl(a->fd, NIOCTXSYNC, NULL);
     ioctl(b->fd, NIOCRXSYNC, NULL);
     uint32_t slot = b->rx->head;
-    printf("fragments: %u slots, morefrag %d then %d\n", space(b->rx), (b->rx->slot[slot].flags & NS_MOREFRAG) != 0, (b->rx->slot[after(b->rx, slot)].flags & NS_MOREFRAG) != 0);
+    printf("fragments: %u slots, morefrag %d then %d\n", space(b->rx), (b->rx->slot[slot].flags & NS_MOREFRAG) != 0,
+           (b->rx->slot[after(b->rx, slot)].flags & NS_MOREFRAG) != 0);
     take_all(b);
 }
 
-static void abuse(struct side *a, struct side *b) {
+static void abuse(struct side *a, struct side *b)
+{
     put(a->tx, 60, 0x77, 0);
     ioctl(a->fd, NIOCTXSYNC, NULL);
     ioctl(b->fd, NIOCRXSYNC, NULL);
@@ -158,7 +178,8 @@ static void abuse(struct side *a, struct side *b) {
     poll_says(b, "with an illegal head");
 }
 
-static void ownership(void) {
+static void ownership(void)
+{
     char name[64];
     struct nmreq_register reg;
     int first = open("/dev/netmap", O_RDWR), second = open("/dev/netmap", O_RDWR);
@@ -170,7 +191,8 @@ static void ownership(void) {
     close(second);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc > 1)
         pipe_name = argv[1];
     int fd = open("/dev/netmap", O_RDWR);
