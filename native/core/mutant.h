@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Seeded faults. A build with FLOWPARITY_MUTANT=n has exactly the fault n of conformance/mutants/native.toml; an ordinary build has none and pays nothing.
+ * Seeded faults. A build with FLOWPARITY_MUTANT=n has exactly the fault n of conformance/mutants/native.toml; an ordinary build has none
+ * and pays nothing.
  */
 #ifndef FP_MUTANT_H
 #define FP_MUTANT_H

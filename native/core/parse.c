@@ -10,9 +10,9 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "fp_get and fp_put swap octets");
 
-#define ETHERNET 14u
-#define MAX_TAGS 8u
-#define MAX_HEADERS 16u
+#define ETHERNET      14u
+#define MAX_TAGS      8u
+#define MAX_HEADERS   16u
 #define TCP_FLAG_BITS 0x0FFFu
 
 enum ethertype {
@@ -26,7 +26,23 @@ enum ethertype {
     TYPE_QINQ_OLD = 0x9100,
 };
 
-enum protocol { P_HOPOPT = 0, P_ICMP = 1, P_TCP = 6, P_UDP = 17, P_DCCP = 33, P_ROUTING = 43, P_FRAGMENT = 44, P_AH = 51, P_ICMPV6 = 58, P_DESTINATION = 60, P_SCTP = 132, P_MOBILITY = 135, P_UDPLITE = 136, P_HIP = 139, P_SHIM6 = 140 };
+enum protocol {
+    P_HOPOPT = 0,
+    P_ICMP = 1,
+    P_TCP = 6,
+    P_UDP = 17,
+    P_DCCP = 33,
+    P_ROUTING = 43,
+    P_FRAGMENT = 44,
+    P_AH = 51,
+    P_ICMPV6 = 58,
+    P_DESTINATION = 60,
+    P_SCTP = 132,
+    P_MOBILITY = 135,
+    P_UDPLITE = 136,
+    P_HIP = 139,
+    P_SHIM6 = 140
+};
 
 /* One frame on its way through the layers. Positions are offsets into `data`. */
 struct cursor {
@@ -185,7 +201,8 @@ static bool has_ports(unsigned protocol)
 }
 
 /* Ports, ICMP type and code, TCP flags (S-PRT-3 to S-PRT-6) and the counts (S-LEN-3, S-SUP-1). `transport` may lie at or behind `end`. */
-static void transport(const struct fp_parser *parser, const struct cursor *c, size_t at, unsigned protocol, unsigned icmp, bool later_fragment, size_t ip_length, struct fp_flow *flow)
+static void transport(const struct fp_parser *parser, const struct cursor *c, size_t at, unsigned protocol, unsigned icmp,
+                      bool later_fragment, size_t ip_length, struct fp_flow *flow)
 {
     size_t left = c->end > at ? c->end - at : 0;
     const uint8_t *h = c->data + at;
@@ -214,8 +231,8 @@ static void transport(const struct fp_parser *parser, const struct cursor *c, si
 
 static void word_start(const struct fp_parser *parser, const struct cursor *c, unsigned tos, unsigned ttl, struct fp_flow *flow)
 {
-    flow->word = (uint64_t)(tos & parser->tos_mask) << FP_WORD_TOS | (uint64_t)c->vlan[0] << FP_WORD_VLAN | (uint64_t)c->vlan[1] << FP_WORD_INNER | (uint64_t)ttl << FP_WORD_TTL
-        | UINT64_C(1) << FP_WORD_USED;
+    flow->word = (uint64_t)(tos & parser->tos_mask) << FP_WORD_TOS | (uint64_t)c->vlan[0] << FP_WORD_VLAN |
+                 (uint64_t)c->vlan[1] << FP_WORD_INNER | (uint64_t)ttl << FP_WORD_TTL | UINT64_C(1) << FP_WORD_USED;
 }
 
 static enum fp_kind ipv4(const struct fp_parser *parser, struct cursor *c, bool under_label, struct fp_flow *flow)
@@ -350,7 +367,8 @@ static enum fp_kind ipv6(const struct fp_parser *parser, struct cursor *c, struc
     memcpy(flow->destination, h + 24, 16);
     flow->label = fp_get32(h) & FP_MUTANT(17, 0xFFFFF, 0xFFFF);
     transport(parser, c, at, protocol, P_ICMPV6, later, length, flow);
-    flow->hash = fp_hash6(parser->secret, flow->source, flow->destination, flow->ports & parser->ports_mask, flow->word & parser->word_mask);
+    flow->hash =
+        fp_hash6(parser->secret, flow->source, flow->destination, flow->ports & parser->ports_mask, flow->word & parser->word_mask);
     return FP_IPV6;
 }
 
@@ -423,8 +441,8 @@ static __attribute__((noinline)) enum fp_kind slow(struct fp_parser *parser, con
     return layers(parser, p, data, flow);
 }
 
-/* Untagged IPv4 over Ethernet without options or fragments, TCP or UDP, headers captured: what nearly every frame is. Same result as layers(). Fields are taken out of whole words of the
- * frame, which is why `word` has TTL and protocol where the header has them. */
+/* Untagged IPv4 over Ethernet without options or fragments, TCP or UDP, headers captured: what nearly every frame is. Same result as
+ * layers(). Fields are taken out of whole words of the frame, which is why `word` has TTL and protocol where the header has them. */
 static inline bool fast(const struct fp_parser *parser, const struct fp_packet *p, struct fp_flow *flow)
 {
     const uint8_t *d = p->data;
@@ -439,13 +457,15 @@ static inline bool fast(const struct fp_parser *parser, const struct fp_packet *
     protocol = b >> 24 & 0xFF;
     tcp = protocol == P_TCP;
     length = __builtin_bswap16((uint16_t)(a >> 32));
-    if ((a & 0xFFFFFF) != 0x450008 || (b & 0xFF3F) || !(tcp || protocol == P_UDP) || length < 24 + tcp * 10 || length > p->wirelen - ETHERNET)
+    if ((a & 0xFFFFFF) != 0x450008 || (b & 0xFF3F) || !(tcp || protocol == P_UDP) || length < 24 + tcp * 10 ||
+        length > p->wirelen - ETHERNET)
         return false;
     flags = fp_get16(d + ETHERNET + 32) & TCP_FLAG_BITS & -tcp;
     memcpy(&ports, d + ETHERNET + 20, sizeof ports);
     flow->source[0] = fp_raw64(d + ETHERNET + 12);
     flow->ports = ports | (uint64_t)(parser->interface_source ? p->interface : parser->interface) << 32;
-    flow->word = (b >> 16 & 0xFFFF) | (a >> 24 & parser->tos_mask) << FP_WORD_TOS | (uint64_t)flags << FP_WORD_FLAGS | UINT64_C(1) << FP_WORD_USED;
+    flow->word =
+        (b >> 16 & 0xFFFF) | (a >> 24 & parser->tos_mask) << FP_WORD_TOS | (uint64_t)flags << FP_WORD_FLAGS | UINT64_C(1) << FP_WORD_USED;
     flow->octets = FP_MUTANT(19, length, p->wirelen - ETHERNET);
     flow->packets = 1;
     flow->label = 0;
@@ -453,7 +473,8 @@ static inline bool fast(const struct fp_parser *parser, const struct fp_packet *
     return true;
 }
 
-_Static_assert(offsetof(struct fp_packet, ntags) == offsetof(struct fp_packet, link) + 3, "fast() reads link, ts_source and ntags as one word");
+_Static_assert(offsetof(struct fp_packet, ntags) == offsetof(struct fp_packet, link) + 3,
+               "fast() reads link, ts_source and ntags as one word");
 
 void fp_parse(struct fp_parser *parser, const struct fp_packet *packet, struct fp_flow *flow)
 {
@@ -464,8 +485,9 @@ void fp_parser_init(struct fp_parser *parser, const struct fp_profile *profile, 
 {
     *parser = (struct fp_parser){
         .ports_mask = profile->key_classic ? UINT64_MAX : UINT32_MAX,
-        .word_mask = UINT64_C(1) << FP_WORD_USED | UINT64_C(0xFF) << FP_WORD_PROTOCOL | (profile->key_classic ? UINT64_C(0xFF) << FP_WORD_TOS : 0)
-            | (profile->key_vlan ? UINT64_C(0xFFFFFF) << FP_WORD_VLAN : 0),
+        .word_mask = UINT64_C(1) << FP_WORD_USED | UINT64_C(0xFF) << FP_WORD_PROTOCOL |
+                     (profile->key_classic ? UINT64_C(0xFF) << FP_WORD_TOS : 0) |
+                     (profile->key_vlan ? UINT64_C(0xFFFFFF) << FP_WORD_VLAN : 0),
         .interface = profile->input_interface,
         .interface_source = profile->interface_source,
         .tos_mask = profile->tos_mask,

@@ -9,8 +9,8 @@
 #include "clock.h"
 #include "mutant.h"
 
-#define LATEST (500 * FP_MILLISECOND) /* a record waits at most this long, of export time, in a datagram that is not full */
-#define V5_RECORDS 30u
+#define LATEST              (500 * FP_MILLISECOND) /* a record waits at most this long, of export time, in a datagram that is not full */
+#define V5_RECORDS          30u
 #define NEW_TEMPLATE_COPIES 2u
 
 static size_t padded(size_t length)
@@ -126,7 +126,8 @@ static void announce(struct fp_stream *s)
             announce_template(s, &e->templates[i]);
 }
 
-/* Templates, options templates and options records (S-EXP-4, S-EXP-7). IPFIX over UDP sends new templates several times, in messages of their own (RFC 7011 §8.4). */
+/* Templates, options templates and options records (S-EXP-4, S-EXP-7). IPFIX over UDP sends new templates several times, in messages of
+ * their own (RFC 7011 §8.4). */
 static void refresh(struct fp_stream *s)
 {
     unsigned alone = s->encoder->format == FP_IPFIX && !s->announced ? NEW_TEMPLATE_COPIES : 0;
@@ -152,8 +153,8 @@ static bool refresh_due(const struct fp_stream *s)
 
     if (!s->encoder->sets || s->refreshing)
         return false;
-    return !s->announced || s->since_refresh >= FP_MUTANT(63, p->template_packets, UINT32_MAX)
-        || fp_earlier(s->face->now, s->refreshed) >= (int64_t)p->template_seconds * FP_SECOND;
+    return !s->announced || s->since_refresh >= FP_MUTANT(63, p->template_packets, UINT32_MAX) ||
+           fp_earlier(s->face->now, s->refreshed) >= (int64_t)p->template_seconds * FP_SECOND;
 }
 
 static void open_message(struct fp_stream *s)

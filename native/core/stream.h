@@ -8,9 +8,9 @@
 #include "fields.h"
 #include "transport.h"
 
-#define FP_STREAM_BATCH 32u /* datagrams offered to the transport at a time */
+#define FP_STREAM_BATCH 32u                   /* datagrams offered to the transport at a time */
 #define FP_STREAM_SLOTS (FP_STREAM_BATCH + 1) /* one is being built while all others may wait */
-#define FP_DATAGRAM 9216u   /* the longest that is built */
+#define FP_DATAGRAM     9216u                 /* the longest that is built */
 
 /* What the streams of a worker see of it. */
 struct fp_face {
@@ -52,7 +52,7 @@ struct fp_stream {
     unsigned slot; /* where in the arena */
     bool refreshing;
     size_t length, set_at;
-    uint16_t set_id;                      /* 0 = none open */
+    uint16_t set_id;                       /* 0 = none open */
     uint16_t records, data_records, flows; /* in all; without templates; without options */
     uint64_t packets;
     int64_t opened;
@@ -71,7 +71,8 @@ struct fp_stream {
 int fp_stream_init(struct fp_stream *, int format, const struct fp_face *, struct fp_transport *);
 void fp_stream_free(struct fp_stream *);
 void fp_stream_put(struct fp_stream *, const struct fp_record *);
-/* Sends what has waited long enough at the face's time: partly filled datagrams, due templates. `idle`: send all that waits for the transport. */
+/* Sends what has waited long enough at the face's time: partly filled datagrams, due templates. `idle`: send all that waits for the
+ * transport. */
 void fp_stream_tick(struct fp_stream *, bool idle);
 /* Sends everything, and the last options records. */
 void fp_stream_finish(struct fp_stream *);

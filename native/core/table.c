@@ -9,8 +9,11 @@
 #include "table_hot.h"
 
 #define LOAD_PERCENT 70u
-#define HUGE_PAGE (2u << 20)
-#define FP_PASS (400 * (uint64_t)FP_MILLISECOND) /* of clock, for a sweep of the whole table: with the latest export (worker.c) below the second of S-END-6 */
+#define HUGE_PAGE    (2u << 20)
+#define FP_PASS                                                                                                                            \
+    (400 *                                                                                                                                 \
+     (uint64_t)                                                                                                                            \
+         FP_MILLISECOND) /* of clock, for a sweep of the whole table: with the latest export (worker.c) below the second of S-END-6 */
 
 /* Why a record whose earliest deadline has come ends: of equal deadlines 3, then 1, then 2 (S-END-2). */
 static enum fp_reason reason_of(const struct fp_table *t, const struct fp_body *b)
@@ -343,7 +346,8 @@ static void *map(size_t *size, bool huge)
     return p == MAP_FAILED ? NULL : p;
 }
 
-int fp_table_init(struct fp_table *t, bool six, uint32_t cache_size, const struct fp_timeouts *timeouts, const struct fp_parser *parser, struct fp_sink sink, bool huge)
+int fp_table_init(struct fp_table *t, bool six, uint32_t cache_size, const struct fp_timeouts *timeouts, const struct fp_parser *parser,
+                  struct fp_sink sink, bool huge)
 {
     uint64_t slots = ((uint64_t)cache_size * 100 + LOAD_PERCENT - 1) / LOAD_PERCENT;
 

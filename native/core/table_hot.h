@@ -13,8 +13,8 @@
 #include "mutant.h"
 #include "table.h"
 
-#define FP_TCP_FIN_RST 0x005u
-#define FP_TCP_SYN 0x002u
+#define FP_TCP_FIN_RST         0x005u
+#define FP_TCP_SYN             0x002u
 #define FP_UNLIKELY(condition) __builtin_expect((condition), 0)
 
 /* Which of the 16 tags are `tag`, as bits. */
@@ -73,8 +73,8 @@ static inline bool equal(const struct fp_table *t, const void *entry, const stru
 
     if (six) {
         const struct fp_entry6 *e = entry;
-        differ |= (e->source[0] ^ f->source[0]) | (e->source[1] ^ f->source[1]) | (e->destination[0] ^ f->destination[0])
-            | FP_MUTANT(20, e->destination[1] ^ f->destination[1], 0);
+        differ |= (e->source[0] ^ f->source[0]) | (e->source[1] ^ f->source[1]) | (e->destination[0] ^ f->destination[0]) |
+                  FP_MUTANT(20, e->destination[1] ^ f->destination[1], 0);
     } else {
         differ |= ((const struct fp_entry4 *)entry)->addresses ^ f->source[0];
     }
@@ -159,7 +159,8 @@ static inline void fp_table_meter(struct fp_table *t, void *entry, const struct 
         fp_table_replace(t, entry, f, FP_ENDED);
         return;
     }
-    if (FP_UNLIKELY(octets < f->octets || octets > FP_MUTANT(24, t->timeouts.limit, UINT64_MAX) || packets > t->timeouts.limit || packets < f->packets)) {
+    if (FP_UNLIKELY(octets < f->octets || octets > FP_MUTANT(24, t->timeouts.limit, UINT64_MAX) || packets > t->timeouts.limit ||
+                    packets < f->packets)) {
         fp_table_replace(t, entry, f, FP_ACTIVE);
         return;
     }
@@ -176,7 +177,8 @@ static inline void fp_table_meter(struct fp_table *t, void *entry, const struct 
 }
 
 /* Meters one packet that is not late, at `now` = max(ts, clock) (S-END-2 to S-END-5, S-FUL-1 to S-FUL-3). */
-static inline __attribute__((always_inline)) enum fp_fate fp_table_update(struct fp_table *t, const struct fp_flow *f, int64_t now, int64_t clock, bool refuse, bool six)
+static inline __attribute__((always_inline)) enum fp_fate fp_table_update(struct fp_table *t, const struct fp_flow *f, int64_t now,
+                                                                          int64_t clock, bool refuse, bool six)
 {
     void *entry = find(t, f, six);
 

@@ -73,7 +73,9 @@ static inline struct fp_profile fuzz_profile(const uint8_t *c)
         .template_seconds = 1,
         .idle_timeout = c[2] % 4 * FUZZ_SECOND,
         .active_timeout = c[3] % 4 * FUZZ_SECOND,
-        .tcp_end = c[3] & 16 ? -1 : c[2] % 4 ? 0 : FUZZ_SECOND / 8,
+        .tcp_end = c[3] & 16  ? -1
+                   : c[2] % 4 ? 0
+                              : FUZZ_SECOND / 8,
         .reorder = c[3] >> 5 & 1 ? FUZZ_SECOND : 0,
         .max_clock_step = FUZZ_SECOND,
         .boot = -1,
