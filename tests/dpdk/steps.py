@@ -4,18 +4,39 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from dataclasses import fields
 from typing import Any
 
 from flowparity import native
+from flowparity.decode import Decoder, Normaliser
 from flowparity.errors import FlowparityError
+from flowparity.flow import FlowRecord
+
+RECORD = [each.name for each in fields(FlowRecord) if each.name != "worker"]
+
+
+def heard(collector: socket.socket) -> list[str]:
+    """The flows in what the collector has received, in an order of their own."""
+    decoder, normaliser, flows = Decoder(), Normaliser(), []
+    collector.setblocking(False)
+    while True:
+        try:
+            payload, source = collector.recvfrom(65536)
+        except BlockingIOError:
+            return sorted(flows)
+        flows += [repr([getattr(flow, name) for name in RECORD]) for flow in normaliser.flows(decoder.feed(payload, str(source)))]
 
 
 def run(step: dict[str, Any]) -> dict[str, Any]:
     """Opens a source, runs it to its end (or for `stop_after` seconds) and says what was received. `then` is a command to run once it is open."""
+    collector = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    collector.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    collector.bind(("127.0.0.1", 0))
     config = native.RunConfig(
         backend=step.get("backend", "dpdk"),
         input=step["input"],
@@ -26,8 +47,10 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
         filter=step.get("filter"),
         log_assignment=True,
         huge_pages=False,
+        ipfix_ns=True,
+        collectors=(("ipfix", "127.0.0.1", collector.getsockname()[1]),),
     )
-    with ExitStack() as stack:
+    with collector, ExitStack() as stack:
         exporter = stack.enter_context(native.Exporter(config))
         if "then" in step:
             subprocess.run(step["then"], check=True)
@@ -39,6 +62,7 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
         caps = exporter.capabilities
         account = result.accounting
         return {
+            "flows": heard(collector),
             "received": account.received,
             "metered": account.metered,
             "non_ip": account.non_ip,
