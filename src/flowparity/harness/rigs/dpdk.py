@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from flowparity.capture import read_capture, write_capture
-from flowparity.errors import UsageError
+from flowparity.errors import UnavailableError, UsageError
 from flowparity.frame import Frame
 from flowparity.harness.interfaces import Availability, Capabilities, Injection, Injector, Link, Rig, Tier
 from flowparity.harness.rigs.feeder import Feeder
@@ -35,6 +35,7 @@ _ETHERNET = frozenset({1})
 _VETH_MTU = 3498  # the most at which a veth takes a native XDP program
 _XDP_ROOM = 3648  # octets of a buffer: with its headers it just fits into a page, as an XDP frame must
 _PACE = 20_000.0  # frames per second into the PMDs over kernel interfaces, which lose without saying so above some 100,000
+_FANOUT_TRIES = 4
 _numbers = itertools.count()
 
 
@@ -99,6 +100,7 @@ class DpdkRig(Rig):
             interface_source=False,
             workers=min(capabilities.workers, self.queues),
             splits=False,  # the sender chooses the queue, by key
+            run=capabilities.run - {"filter"},
         )
 
 
@@ -312,6 +314,18 @@ class AfXdpPmdRig(_VethPmdRig):
 
 
 class _VethPmdLink(FedLink):
+    def open(self, rate_pps: float | None, timeout: float) -> None:
+        """Opens the transmit end; again from another process where the PMD's fanout groups, which it numbers by process id XOR interface, collide."""
+        assert isinstance(self.rig, _VethPmdRig)
+        for attempt in range(_FANOUT_TRIES):
+            try:
+                super().open(rate_pps, timeout)
+                return
+            except UnavailableError as error:
+                if "PACKET_FANOUT" not in str(error) or attempt == _FANOUT_TRIES - 1:
+                    raise
+                self.feeder.close()
+
     def set_up(self) -> None:
         assert isinstance(self.rig, _VethPmdRig)
         self._pair: VethLink = self.rig.veth().bare_link(queues=1, mtu=_VETH_MTU)
@@ -321,7 +335,7 @@ class _VethPmdLink(FedLink):
         self.receive = self.rig.vdev.format(number=self.number, interface=self._pair.receive)
         self.output = self.transmit = AfPacketPmdRig.vdev.format(number=self.number, interface=self._pair.transmit)
         self.injector_options = MappingProxyType({"hello": "1", "mbuf": str(AfPacketPmdRig.buffer), "link_wait": "20000"})
-        self.subject_options = MappingProxyType({"hello": "1", "mbuf": str(self.rig.buffer)})
+        self.subject_options = MappingProxyType({"hello": "1", "mbuf": str(self.rig.buffer), "descriptors": "2048"})
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
