@@ -37,8 +37,12 @@ class Suite:
     def run(self, case: object, subject: str) -> list[Cell]:
         """All cells of a case by a subject."""
         cells = self.bench(subject).run(case, subject, self.settings)  # type: ignore[arg-type]
-        self._cells += cells
+        self.add(cells)
         return cells
+
+    def add(self, cells: list[Cell]) -> None:
+        """Remembers cells that a test made by itself."""
+        self._cells += cells
 
     def forget(self, subject: str) -> None:
         """Ends a subject that is not needed again."""

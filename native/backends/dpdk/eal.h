@@ -34,6 +34,7 @@
 
 #define EAL_MAX_ARGS 64
 #define EAL_LOG_TEXT 8192
+#define EAL_HUGE_MIB    "64"        /* reserved in hugepages */
 #define EAL_HUGE_NEEDED (64u << 20) /* octets of free hugepages below which ordinary memory is taken */
 #define EAL_ORDINARY_MIB "512"      /* reserved, not touched until used */
 
@@ -247,10 +248,12 @@ static int eal_start(const struct fp_host *host, const struct fp_open_args *args
     for (size_t i = 0; i < sizeof(base) / sizeof(*base); i++)
         argv[argc++] = base[i];
     argv[argc++] = lcores;
-    static char in_memory[] = "--in-memory", single[] = "--single-file-segments", off[] = "--no-huge", m[] = "-m", mib[] = EAL_ORDINARY_MIB, prefix[48];
+    static char in_memory[] = "--in-memory", single[] = "--single-file-segments", off[] = "--no-huge", m[] = "-m", reserved[] = EAL_HUGE_MIB, mib[] = EAL_ORDINARY_MIB, prefix[48];
     snprintf(prefix, sizeof(prefix), "--file-prefix=flowparity-%d", (int)getpid());
     argv[argc++] = prefix;
-    if (huge) {
+    if (huge) { /* -m: what was seen to be free stays ours, so that a later open does not fail for want of it */
+        argv[argc++] = m;
+        argv[argc++] = reserved;
         argv[argc++] = in_memory;
         argv[argc++] = single;
     } else { /* excludes --in-memory */

@@ -20,6 +20,7 @@
 #define PORT_POOL_MAX    16383        /* mbufs of one port, all queues together */
 #define PORT_POOL_LARGE  8191         /* per queue: af_xdp, whose pool is the UMEM and fills two rings; and frames dealt out in software */
 #define PORT_POOL        4095         /* per queue */
+#define PORT_POOL_LEAST  511          /* per queue that takes no frame from it */
 #define PORT_XDP_ROOM    256          /* of each buffer, kept by the kernel (XDP_PACKET_HEADROOM) */
 #define PORT_LINK_WAIT   9000         /* ms */
 
@@ -266,6 +267,8 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
         return host->fail(err, -ENOTSUP, "dpdk: port %s (%s) has no RSS to fill %u queues; use one worker", p->name, p->driver, nrx);
 
     unsigned count = strcmp(p->driver, "net_af_xdp") == 0 || host->option(args, "spread") ? PORT_POOL_LARGE : PORT_POOL, queues = nrx ? nrx : 1;
+    if (strcmp(p->driver, "net_ring") == 0)
+        count = PORT_POOL_LEAST; /* its frames are in the feeder's */
     if (mbufs)
         count = (unsigned)mbufs;
     if (count * queues > PORT_POOL_MAX)

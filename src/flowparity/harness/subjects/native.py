@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flowparity import native
 from flowparity.errors import SystemFault, UnavailableError, UsageError
-from flowparity.harness.interfaces import Availability, Capabilities, Job, Outcome, Session, Subject, Tier
+from flowparity.harness.interfaces import Availability, Capabilities, Job, Outcome, Session, Subject
 from flowparity.harness.subjects.reference import ThreadSession, assignment_of, frames_with
 from flowparity.links import LINK_NAMES
 from flowparity.profile import Profile
@@ -86,7 +86,8 @@ class NativeSubject(Subject):
             log_assignment=True,
             huge_pages=False,
         )
-        return _ExporterSession(native.Exporter(config), self.capabilities().tier is not Tier.FILE)
+        exporter = native.Exporter(config)
+        return _ExporterSession(exporter, exporter.capabilities.live)
 
     def _info(self) -> native.BackendInfo:
         for each in native.backends():
