@@ -193,6 +193,7 @@ _UNAVAILABLE = {errno.ENOPKG, errno.ELIBACC, errno.ELIBBAD, errno.ENOSYS, errno.
 _UNAVAILABLE |= {errno.ENETDOWN, errno.EBUSY, errno.ERANGE}  # of an interface: down, taken by another program, unfit
 _INPUT = {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.EBADMSG, errno.EPROTONOSUPPORT, errno.ENXIO}
 _FIXED_SEED = 0x5EED
+_SEQ_NONE = 2**64 - 1  # FP_SEQ_NONE
 
 
 def _raise(code: int, message: str) -> NoReturn:
@@ -409,13 +410,14 @@ class Exporter:
         pairs = (line.partition("=") for line in _text(text).splitlines())
         return {name: int(value) for name, _, value in pairs if value.lstrip("-").isdigit()}
 
-    def _assignment(self) -> tuple[tuple[int, ...], ...]:
+    def _assignment(self) -> tuple[tuple[int, ...], ...] | None:
+        """The frames of each worker; None if the source cannot tell frames apart."""
         count = ffi.new("size_t *")
         out = []
         for index in range(self._config.workers):
             log = lib.fp_run_assignment(self._run, index, count)
             out.append(tuple(ffi.unpack(log, count[0])) if count[0] else ())
-        return tuple(out)
+        return None if any(_SEQ_NONE in each for each in out) else tuple(out)
 
     def _datagrams(self, stream: int) -> list[bytes]:
         length = ffi.new("size_t *")

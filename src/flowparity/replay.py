@@ -125,8 +125,10 @@ class TolerantReplay(Replay):
 class KernelInjector(Injector):
     """Plays captures into a link's transmit end by a process of its own on the link's side of the world."""
 
-    def __init__(self, name: str = "af_packet") -> None:
+    def __init__(self, name: str = "af_packet", rate_pps: float | None = None) -> None:
+        """`rate_pps`: how fast it plays when it is not told otherwise; None = as fast as it goes."""
         self.name = name
+        self._rate = rate_pps
 
     def probe(self) -> Availability:
         """Whether the plug-in works here."""
@@ -139,8 +141,9 @@ class KernelInjector(Injector):
         """Plays the whole capture as the link asks; frames that cannot go are in the result."""
         if link.transmit is None:
             raise UsageError("this link has no transmit end: the subject reads the capture itself")
+        rate = rate_pps or self._rate
         argv = [*link.transmit_prefix, sys.executable, "-m", "flowparity", "replay", str(capture), "--interface", link.transmit, "--injector", self.name]
-        argv += ["--json", "--allow-not-sent", "--timeout", f"{timeout:g}", *(["--rate", repr(rate_pps)] if rate_pps else ["--top"])]
+        argv += ["--json", "--allow-not-sent", "--timeout", f"{timeout:g}", *(["--rate", repr(rate)] if rate else ["--top"])]
         argv += ["--trailer"] if link.trailer else []
         for key, value in link.injector_options.items():
             argv += ["--option", f"{key}={value}"]

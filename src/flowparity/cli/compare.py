@@ -76,6 +76,7 @@ def parity(
     from flowparity.harness.cases import cases_of
     from flowparity.harness.engine import Settings
     from flowparity.harness.engine import parity as compare
+    from flowparity.harness.live import live_places
     from flowparity.report.files import write_reports
     from flowparity.report.matrix import failures, render
 
@@ -94,8 +95,8 @@ def parity(
         if path is not None and not path.parent.is_dir():
             raise UsageError(f"{path}: there is no directory {path.parent}; make it first")
     cases = cases_of(captures)
-    with _bar(len(cases) * len(names)) as progress:
-        results = compare(cases, names, settings, jobs=jobs, progress=progress)
+    with live_places(names) as places, _bar(len(cases) * len(names)) as progress:
+        results = compare(cases, names, settings, jobs=jobs, places=places, progress=progress)
     write_reports(results, html=html, junit_path=junit, json_path=json)
     console().print(render(results))
     for line in failures(results, _MOST_FAILURES):

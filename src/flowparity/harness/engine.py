@@ -41,6 +41,10 @@ class Place:
     rig: Rig = field(default_factory=FileRig)
     injector: Injector | None = None
 
+    def subject(self, name: str) -> Subject:
+        """The subject, its worker on the rig's side of the world."""
+        return open_subject(name, self.rig.prefix())
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -59,8 +63,8 @@ class Bench:
     """The subjects of one thread, kept over many cases so that a worker process serves them all."""
 
     def __init__(self, names: Sequence[str], places: Mapping[str, Place] | None = None) -> None:
-        self.subjects: dict[str, Subject] = {name: open_subject(name) for name in names}
         self._places = dict(places or {})
+        self.subjects: dict[str, Subject] = {name: self.place(name).subject(name) for name in names}
         self._reasons: dict[str, str] = {}
         self._oracle = Oracle()
 

@@ -216,6 +216,10 @@ class Rig(ABC):
     def restrict(self, capabilities: Capabilities) -> Capabilities:
         """What is left of a subject's capabilities over this rig's links."""
 
+    def prefix(self) -> tuple[str, ...]:
+        """The argv that puts a process on the subject's side of every link of this rig; empty if that is here, or if the rig does not work."""
+        return ()
+
     @abstractmethod
     def link(self, capture: Path, queues: int = 1) -> Link:
         """A link fit for the capture."""

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class Namespace:
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             )
         self._channel = ours
+        self._one_at_a_time = threading.Lock()
         try:
             self._channel.settimeout(_START_SECONDS)
             wire.get(self._channel)
@@ -105,8 +107,9 @@ class Namespace:
 
     def _ask(self, request: str, values: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         try:
-            wire.put(self._channel, {"do": request, **values})
-            answer, descriptors = wire.get(self._channel)
+            with self._one_at_a_time:
+                wire.put(self._channel, {"do": request, **values})
+                answer, descriptors = wire.get(self._channel)
         except (OSError, EOFError) as error:
             raise SystemFault(f"the holder of the network namespace is gone: {error}") from None
         if "error" in answer:

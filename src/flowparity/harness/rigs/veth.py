@@ -115,6 +115,10 @@ class VethRig(Rig):
             interface_source=False,
         )
 
+    def prefix(self) -> tuple[str, ...]:
+        """The way into the namespace."""
+        return self.namespace.prefix if self.probe().ok else ()
+
     def link(self, capture: Path, queues: int = 1, *, ordinals: bool = False) -> VethLink:
         """A link fit for the capture, not yet made; `queues` receive queues (and as many transmit queues). With `ordinals` each frame's ordinal travels too."""
         carrier = self.carrier

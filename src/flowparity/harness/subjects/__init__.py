@@ -25,10 +25,13 @@ def local_subject(name: str) -> Subject:
     raise UsageError(f"no subject {name!r}; known: native:BACKEND, reference, saboteur:FAULT, and those of conformance/subjects")
 
 
-def open_subject(name: str) -> Subject:
-    """A subject by the name a user gives: a backend's (pcap), `reference`, `saboteur:FAULT`, a foreign exporter's (softflowd) or the path of a TOML file."""
+def open_subject(name: str, prefix: tuple[str, ...] = ()) -> Subject:
+    """A subject by the name a user gives: a backend's (pcap), `reference`, `saboteur:FAULT`, a foreign exporter's (softflowd) or the path of a TOML file.
+
+    `prefix` is the argv that puts a backend's worker in its place.
+    """
     from flowparity.harness.subjects.foreign import ForeignSubject, descriptions
-    from flowparity.harness.subjects.remote import WorkerSubject
+    from flowparity.harness.subjects.remote import WORKER, WorkerSubject
 
     if name == "reference" or name.startswith("saboteur:"):
         return WorkerSubject(name)
@@ -39,7 +42,7 @@ def open_subject(name: str) -> Subject:
     known = native_names()
     if backend not in known:
         raise UsageError(f"no subject {name!r}; known: {', '.join([*known, 'reference', 'saboteur:FAULT', *described])}")
-    return WorkerSubject(f"native:{backend}", shown=backend)
+    return WorkerSubject(f"native:{backend}", shown=backend, argv=[*prefix, *WORKER])
 
 
 def native_names() -> list[str]:

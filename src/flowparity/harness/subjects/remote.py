@@ -25,10 +25,14 @@ _START_TIMEOUT = 60.0
 _GRACE = 10.0
 
 
+WORKER = (sys.executable, "-m", "flowparity.worker")
+"""The argv of a worker process."""
+
+
 class Worker:
     """One worker process. `argv` may lead through ssh or into a namespace."""
 
-    def __init__(self, argv: Sequence[str] = (sys.executable, "-m", "flowparity.worker")) -> None:
+    def __init__(self, argv: Sequence[str] = WORKER) -> None:
         self._log = tempfile.TemporaryFile(prefix="flowparity-worker-", suffix=".log")  # noqa: SIM115  (lives as long as the process)
         try:
             self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
