@@ -2,11 +2,13 @@
  *
  * DPDK's Environment Abstraction Layer, once a process: options, memory, silence, and the state after a failure.
  *
- * EAL can be initialised once in the life of a process and cannot be taken down for another start. So everything that can be checked is checked before, a failure is
- * remembered and repeated as the answer of every later open, and a success serves every later port by hot-plug. Nothing of it stays in any file system.
+ * EAL can be initialised once in the life of a process and cannot be taken down for another start. So everything that can be checked is
+ * checked before, a failure is remembered and repeated as the answer of every later open, and a success serves every later port by
+ * hot-plug. Nothing of it stays in any file system.
  *
- * DPDK prints: its log goes to a stream of ours from the start, and what PMDs and their libraries (libxdp, libbpf, EAL's usage text) write to the descriptors 1 and 2 during
- * control calls is caught. The first line of what was said becomes part of the error message; option log=FILE keeps all of it.
+ * DPDK prints: its log goes to a stream of ours from the start, and what PMDs and their libraries (libxdp, libbpf, EAL's usage text) write
+ * to the descriptors 1 and 2 during control calls is caught. The first line of what was said becomes part of the error message; option
+ * log=FILE keeps all of it.
  */
 #ifndef FP_DPDK_EAL_H
 #define FP_DPDK_EAL_H
@@ -32,11 +34,11 @@
 
 #include "flowparity/backend.h"
 
-#define EAL_MAX_ARGS 64
-#define EAL_LOG_TEXT 8192
-#define EAL_HUGE_MIB    "64"        /* reserved in hugepages */
-#define EAL_HUGE_NEEDED (64u << 20) /* octets of free hugepages below which ordinary memory is taken */
-#define EAL_ORDINARY_MIB "512"      /* reserved, not touched until used */
+#define EAL_MAX_ARGS     64
+#define EAL_LOG_TEXT     8192
+#define EAL_HUGE_MIB     "64"        /* reserved in hugepages */
+#define EAL_HUGE_NEEDED  (64u << 20) /* octets of free hugepages below which ordinary memory is taken */
+#define EAL_ORDINARY_MIB "512"       /* reserved, not touched until used */
 
 static struct {
     pthread_mutex_t lock; /* serialises every control call of this plug-in */
@@ -127,7 +129,8 @@ static void quiet_end(struct quiet *q)
 /* The first line of what DPDK said since quiet_begin that says something, without its prefix; "" if nothing. */
 static const char *eal_said(void)
 {
-    static const char *const noise[] = {"No free 2048", "No free 1048576", "Detected ", "VFIO", "No available", "Probing", "telemetry", "TELEMETRY"};
+    static const char *const noise[] = {"No free 2048", "No free 1048576", "Detected ", "VFIO",
+                                        "No available", "Probing",         "telemetry", "TELEMETRY"};
     static char line[256];
     const char *at = eal.text;
 
@@ -232,7 +235,8 @@ static int eal_start(const struct fp_host *host, const struct fp_open_args *args
         return host->fail(err, -errno, "dpdk: log=%s cannot be written: %s", log, strerror(errno));
     if (eal.state > 0) {
         if (extra && strcmp(extra, eal.options) != 0)
-            return host->fail(err, -EBUSY, "dpdk: DPDK already runs in this process with eal='%s'; start a new process for eal='%s'", eal.options, extra);
+            return host->fail(err, -EBUSY, "dpdk: DPDK already runs in this process with eal='%s'; start a new process for eal='%s'",
+                              eal.options, extra);
         if (pci && !eal.pci)
             return host->fail(err, -EBUSY, "dpdk: DPDK already runs in this process without PCI; start a new process for port %s", pci);
         return 0;
@@ -248,7 +252,8 @@ static int eal_start(const struct fp_host *host, const struct fp_open_args *args
     for (size_t i = 0; i < sizeof(base) / sizeof(*base); i++)
         argv[argc++] = base[i];
     argv[argc++] = lcores;
-    static char in_memory[] = "--in-memory", single[] = "--single-file-segments", off[] = "--no-huge", m[] = "-m", reserved[] = EAL_HUGE_MIB, mib[] = EAL_ORDINARY_MIB, prefix[48];
+    static char in_memory[] = "--in-memory", single[] = "--single-file-segments", off[] = "--no-huge", m[] = "-m",
+                reserved[] = EAL_HUGE_MIB, mib[] = EAL_ORDINARY_MIB, prefix[48];
     snprintf(prefix, sizeof(prefix), "--file-prefix=flowparity-%d", (int)getpid());
     argv[argc++] = prefix;
     if (huge) { /* -m: what was seen to be free stays ours, so that a later open does not fail for want of it */

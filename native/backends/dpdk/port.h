@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A DPDK port from its name to started queues, for backend and injector alike: a PCI address or a vdev, both with arguments; and back to nothing.
+ * A DPDK port from its name to started queues, for backend and injector alike: a PCI address or a vdev, both with arguments; and back to
+ * nothing.
  */
 #ifndef FP_DPDK_PORT_H
 #define FP_DPDK_PORT_H
@@ -16,13 +17,13 @@
 
 #include "eal.h"
 
-#define PORT_DESCRIPTORS 512          /* wanted; adjusted to what the PMD takes */
-#define PORT_POOL_MAX    16383        /* mbufs of one port, all queues together */
-#define PORT_POOL_LARGE  8191         /* per queue: af_xdp, whose pool is the UMEM and fills two rings; and frames dealt out in software */
-#define PORT_POOL        4095         /* per queue */
-#define PORT_POOL_LEAST  511          /* per queue that takes no frame from it */
-#define PORT_XDP_ROOM    256          /* of each buffer, kept by the kernel (XDP_PACKET_HEADROOM) */
-#define PORT_LINK_WAIT   9000         /* ms */
+#define PORT_DESCRIPTORS 512   /* wanted; adjusted to what the PMD takes */
+#define PORT_POOL_MAX    16383 /* mbufs of one port, all queues together */
+#define PORT_POOL_LARGE  8191  /* per queue: af_xdp, whose pool is the UMEM and fills two rings; and frames dealt out in software */
+#define PORT_POOL        4095  /* per queue */
+#define PORT_POOL_LEAST  511   /* per queue that takes no frame from it */
+#define PORT_XDP_ROOM    256   /* of each buffer, kept by the kernel (XDP_PACKET_HEADROOM) */
+#define PORT_LINK_WAIT   9000  /* ms */
 
 struct port {
     uint16_t id;
@@ -37,7 +38,8 @@ struct port {
     struct rte_mempool *pools[FP_MAX_QUEUES];
 };
 
-/* One key byte pair for any hash length makes Toeplitz symmetric in addresses and ports (Woo, Park: Scalable TCP session monitoring with symmetric RSS). */
+/* One key byte pair for any hash length makes Toeplitz symmetric in addresses and ports (Woo, Park: Scalable TCP session monitoring with
+ * symmetric RSS). */
 static uint8_t port_symmetric_key[64];
 
 static const char *port_said(char *text, size_t len)
@@ -77,7 +79,8 @@ static int port_check_options(const struct fp_host *host, const struct fp_open_a
 }
 
 /* An unsigned option within [low, high]; `fallback` if absent; negative on error. */
-static int64_t port_number(const struct fp_host *host, const struct fp_open_args *args, const char *key, int64_t fallback, int64_t low, int64_t high, char *err)
+static int64_t port_number(const struct fp_host *host, const struct fp_open_args *args, const char *key, int64_t fallback, int64_t low,
+                           int64_t high, char *err)
 {
     const char *text = host->option(args, key);
     char *end;
@@ -113,7 +116,8 @@ static int port_check_pci(const struct fp_host *host, const char *input, char *n
     for (size_t i = 0; driver && i < sizeof(shared) / sizeof(*shared); i++)
         if (strcmp(driver, shared[i]) == 0)
             return 0;
-    return host->fail(err, -ENODEV, "dpdk: port %s is bound to %s%s; run 'dpdk-devbind.py -b vfio-pci %s' (its kernel interface disappears)", name,
+    return host->fail(err, -ENODEV,
+                      "dpdk: port %s is bound to %s%s; run 'dpdk-devbind.py -b vfio-pci %s' (its kernel interface disappears)", name,
                       driver ? "the kernel driver " : "no driver", driver ? driver : "", name);
 }
 
@@ -138,14 +142,16 @@ static int port_attach(const struct fp_host *host, const struct fp_open_args *ar
         rc = rte_eal_hotplug_add("pci", p->name, comma ? comma + 1 : "");
         quiet_end(&q);
         if (rc < 0 || rte_eth_dev_get_port_by_name(p->name, &p->id) < 0)
-            return host->fail(err, -ENODEV, "dpdk: no PMD took port %s%s; see 'dpdk-devbind.py --status' and the driver list of DPDK %s", p->name,
-                              port_said(said, sizeof(said)), rte_version());
+            return host->fail(err, -ENODEV, "dpdk: no PMD took port %s%s; see 'dpdk-devbind.py --status' and the driver list of DPDK %s",
+                              p->name, port_said(said, sizeof(said)), rte_version());
         p->made = true;
         return 0;
     }
     size_t len = comma ? (size_t)(comma - input) : strlen(input);
     if (strncmp(input, "net_", 4) != 0 && strncmp(input, "eth_", 4) != 0)
-        return host->fail(err, -EINVAL, "dpdk: '%s' is neither a PCI address (0000:01:00.0), a vdev (net_pcap0,rx_pcap=FILE), feed:FILE nor a file that exists", input);
+        return host->fail(
+            err, -EINVAL,
+            "dpdk: '%s' is neither a PCI address (0000:01:00.0), a vdev (net_pcap0,rx_pcap=FILE), feed:FILE nor a file that exists", input);
     if (len >= sizeof(p->name))
         return host->fail(err, -ENAMETOOLONG, "dpdk: the vdev name '%.*s' is longer than %zu octets", (int)len, input, sizeof(p->name) - 1);
     memcpy(p->name, input, len);
@@ -168,11 +174,16 @@ static int port_attach(const struct fp_host *host, const struct fp_open_args *ar
     if (rc == 0)
         rte_eal_hotplug_remove("vdev", p->name);
     if (strstr(eal.text, "failed to parse device") || !*eal_said())
-        return host->fail(err, -ENODEV, "dpdk: no PMD takes '%s' (its directory is %s); correct the name, or install the driver (apt-cache search librte-net)", p->name, RTE_EAL_PMD_PATH);
+        return host->fail(
+            err, -ENODEV,
+            "dpdk: no PMD takes '%s' (its directory is %s); correct the name, or install the driver (apt-cache search librte-net)", p->name,
+            RTE_EAL_PMD_PATH);
     rc = strstr(input, "rx_pcap=") ? -EBADMSG : rc < -1 ? rc : -ENODEV; /* many PMDs fail with a bare -1 */
     if (strstr(eal.text, "connect error"))
-        return host->fail(err, rc, "dpdk: port %s cannot be opened%s; start the vhost side at '%s' first", p->name, port_said(said, sizeof(said)), comma ? comma + 1 : "");
-    return host->fail(err, rc, "dpdk: port %s cannot be opened%s; check its arguments '%s'", p->name, port_said(said, sizeof(said)), comma ? comma + 1 : "");
+        return host->fail(err, rc, "dpdk: port %s cannot be opened%s; start the vhost side at '%s' first", p->name,
+                          port_said(said, sizeof(said)), comma ? comma + 1 : "");
+    return host->fail(err, rc, "dpdk: port %s cannot be opened%s; check its arguments '%s'", p->name, port_said(said, sizeof(said)),
+                      comma ? comma + 1 : "");
 }
 
 static void port_detach(struct port *p)
@@ -210,14 +221,16 @@ static struct rte_mempool *port_pool(const struct port *p, unsigned queue, unsig
 }
 
 /* Configures and starts `nrx` receive and `ntx` transmit queues. `private_size` octets of every mbuf belong to the caller. */
-static int port_start(const struct fp_host *host, const struct fp_open_args *args, struct port *p, uint16_t nrx, uint16_t ntx, unsigned private_size, char *err)
+static int port_start(const struct fp_host *host, const struct fp_open_args *args, struct port *p, uint16_t nrx, uint16_t ntx,
+                      unsigned private_size, char *err)
 {
     struct rte_eth_conf conf = {0};
     char said[300];
     struct quiet q;
     int rc;
     int64_t mtu = port_number(host, args, "mtu", 0, 68, 65535, err), room = port_number(host, args, "mbuf", 0, 512, 65000, err),
-            descriptors = port_number(host, args, "descriptors", PORT_DESCRIPTORS, 32, 32768, err), mbufs = port_number(host, args, "mbufs", 0, 512, PORT_POOL_MAX, err);
+            descriptors = port_number(host, args, "descriptors", PORT_DESCRIPTORS, 32, 32768, err),
+            mbufs = port_number(host, args, "mbufs", 0, 512, PORT_POOL_MAX, err);
 
     if (mtu < 0 || room < 0 || descriptors < 0 || mbufs < 0)
         return -EINVAL;
@@ -228,8 +241,11 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
     if (!room)
         room = RTE_MBUF_DEFAULT_DATAROOM + (strcmp(p->driver, "net_af_xdp") == 0 ? PORT_XDP_ROOM : 0);
     if (nrx > p->info.max_rx_queues)
-        return host->fail(err, -E2BIG, "dpdk: port %s has %u receive queue%s, not %u; use %u worker%s, or give it more queues (vdevs: queues=, qpairs=, queue_count=, rx_pcap= again)",
-                          p->name, p->info.max_rx_queues, p->info.max_rx_queues == 1 ? "" : "s", nrx, p->info.max_rx_queues, p->info.max_rx_queues == 1 ? "" : "s");
+        return host->fail(err, -E2BIG,
+                          "dpdk: port %s has %u receive queue%s, not %u; use %u worker%s, or give it more queues (vdevs: queues=, qpairs=, "
+                          "queue_count=, rx_pcap= again)",
+                          p->name, p->info.max_rx_queues, p->info.max_rx_queues == 1 ? "" : "s", nrx, p->info.max_rx_queues,
+                          p->info.max_rx_queues == 1 ? "" : "s");
     if (ntx > p->info.max_tx_queues)
         ntx = p->info.max_tx_queues;
 
@@ -255,7 +271,8 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
             conf.rx_adv_conf.rss_conf.rss_key = port_symmetric_key;
             conf.rx_adv_conf.rss_conf.rss_key_len = p->info.hash_key_size ? p->info.hash_key_size : 40;
             if (conf.rx_adv_conf.rss_conf.rss_key_len > sizeof(port_symmetric_key))
-                return host->fail(err, -ENOTSUP, "dpdk: port %s wants an RSS key of %u octets", p->name, conf.rx_adv_conf.rss_conf.rss_key_len);
+                return host->fail(err, -ENOTSUP, "dpdk: port %s wants an RSS key of %u octets", p->name,
+                                  conf.rx_adv_conf.rss_conf.rss_key_len);
         }
         p->hashed = conf.rx_adv_conf.rss_conf.rss_hf != 0;
         if (!p->hashed)
@@ -266,7 +283,8 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
     if (nrx > 1 && !p->hashed && !p->vdev)
         return host->fail(err, -ENOTSUP, "dpdk: port %s (%s) has no RSS to fill %u queues; use one worker", p->name, p->driver, nrx);
 
-    unsigned count = strcmp(p->driver, "net_af_xdp") == 0 || host->option(args, "spread") ? PORT_POOL_LARGE : PORT_POOL, queues = nrx ? nrx : 1;
+    unsigned count = strcmp(p->driver, "net_af_xdp") == 0 || host->option(args, "spread") ? PORT_POOL_LARGE : PORT_POOL,
+             queues = nrx ? nrx : 1;
     if (strcmp(p->driver, "net_ring") == 0)
         count = PORT_POOL_LEAST; /* its frames are in the feeder's */
     if (mbufs)
@@ -275,7 +293,8 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
         count = PORT_POOL_MAX / queues;
     for (unsigned i = 0; i < queues; i++) {
         if (!(p->pools[i] = port_pool(p, i, count, (unsigned)room, private_size)))
-            return host->fail(err, -rte_errno, "dpdk: no memory for %u packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", count,
+            return host->fail(err, -rte_errno,
+                              "dpdk: no memory for %u packet buffers (%s); free hugepages or run 'sysctl vm.nr_hugepages=512'", count,
                               rte_strerror(rte_errno));
     }
 
@@ -301,8 +320,8 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
         rc = rte_eth_dev_start(p->id);
     quiet_end(&q);
     if (rc < 0)
-        return host->fail(err, rc, "dpdk: port %s (%s) does not start with %u receive and %u transmit queues: %s%s", p->name, p->driver, nrx, ntx, strerror(-rc),
-                          port_said(said, sizeof(said)));
+        return host->fail(err, rc, "dpdk: port %s (%s) does not start with %u receive and %u transmit queues: %s%s", p->name, p->driver,
+                          nrx, ntx, strerror(-rc), port_said(said, sizeof(said)));
     p->started = true;
     p->nrx = nrx;
     p->ntx = ntx;
@@ -325,7 +344,8 @@ static int port_ask_kernel(const struct port *p, unsigned long what, struct ifre
     return rc;
 }
 
-/* The longest frame that goes through whole. The PMDs over kernel interfaces say 1500 whatever the interface says, and af_packet drops what exceeds the slots of its ring. */
+/* The longest frame that goes through whole. The PMDs over kernel interfaces say 1500 whatever the interface says, and af_packet drops what
+ * exceeds the slots of its ring. */
 static uint32_t port_max_frame(const struct port *p, const char *input)
 {
     const char *slot = strstr(input, "framesz=");
@@ -364,8 +384,10 @@ static int port_wait_link(const struct fp_host *host, const struct fp_open_args 
         return (int)wait;
     while (!port_up(p)) {
         if (clock_now(CLOCK_MONOTONIC) - begin > wait * 1000000)
-            return host->fail(err, -ENETDOWN, "dpdk: port %s (%s) has no link after %lld ms; check cable, peer or interface, or give link_wait=0 to start without", p->name,
-                              p->driver, (long long)wait);
+            return host->fail(
+                err, -ENETDOWN,
+                "dpdk: port %s (%s) has no link after %lld ms; check cable, peer or interface, or give link_wait=0 to start without",
+                p->name, p->driver, (long long)wait);
         nanosleep(&nap, NULL);
     }
     return 0;
