@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -157,13 +158,16 @@ class TemplatedEncoder(Encoder):
         return now_ns - self._refreshed_ns >= profile.template_seconds * SECOND
 
     def _refresh(self, now_ns: int) -> Iterator[Message]:
-        """Templates in messages of their own, then the options records (S-EXP-7)."""
+        """Templates, then the options records (S-EXP-7). Where new templates are repeated, they have messages of their own (IPFIX-TPL-10); else they share one with the options."""
         first, self._refreshed_ns, self._since_refresh = self._refreshed_ns is None, now_ns, 0
-        repeats = 1 if self.domain.reliable or not first else self.template_repeats
-        if first or not self.domain.reliable:
-            for _ in range(repeats):
-                yield from self._pack(self._template_records(), now_ns)
-        yield from self._pack(self._options_records(), now_ns)
+        templates = [] if self.domain.reliable and not first else list(self._template_records())
+        if first and not self.domain.reliable:
+            for _ in range(self.template_repeats - 1):
+                yield from self._pack(templates, now_ns)
+        if self.template_repeats > 1:
+            yield from self._pack(templates, now_ns)
+            templates = []  # they had their own
+        yield from self._pack(itertools.chain(templates, self._options_records()), now_ns)
 
     def _template_records(self) -> Iterator[tuple[int, bytes]]:
         for template in self.flow_templates:
