@@ -433,7 +433,7 @@ static __attribute__((noinline)) enum fp_kind slow(struct fp_parser *parser, con
 {
     const uint8_t *data = p->data;
 
-    if (p->next || p->len != p->caplen) {
+    if (p->caplen && (p->next || p->len != p->caplen)) {
         data = linear(parser, p);
         if (!data)
             return FP_NON_IP;

@@ -143,6 +143,7 @@ static void refresh(struct fp_stream *s)
     put_options(s);
     s->refreshing = false;
     s->announced = true;
+    s->fresh = true;
     s->since_refresh = 0;
     s->refreshed = s->face->now;
 }
@@ -153,7 +154,7 @@ static bool refresh_due(const struct fp_stream *s)
 
     if (!s->encoder->sets || s->refreshing)
         return false;
-    return !s->announced || s->since_refresh >= FP_MUTANT(63, p->template_packets, UINT32_MAX) ||
+    return !s->announced || (!FP_MUTANT(65, s->fresh, false) && s->since_refresh >= FP_MUTANT(63, p->template_packets, UINT32_MAX)) ||
            fp_earlier(s->face->now, s->refreshed) >= (int64_t)p->template_seconds * FP_SECOND;
 }
 
@@ -209,6 +210,7 @@ void fp_stream_put(struct fp_stream *s, const struct fp_record *r)
         return;
     }
     fp_fields_put(reserve(s, t->id, fp_fields_size(s, t->fields, t->count)), s, t->fields, t->count, r);
+    s->fresh = false;
     s->flows++;
     s->data_records++;
     s->packets += r->body.packets;

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowparity.capture import write_capture
+from flowparity.decode import Decoder
 from flowparity.errors import InputError, UnavailableError, UsageError
 from flowparity.frame import Frame
 from flowparity.native import Exporter, Player, RunConfig, RunResult, append_trailer, backends, injectors, meter
@@ -358,3 +359,26 @@ def test_backends_and_injectors_are_listed() -> None:
     assert known["pcap"].available
     assert all(b.available or b.reason for b in known.values())
     assert "memory" in {i.name for i in injectors()}
+
+
+def test_what_waits_is_sent_while_a_datagram_is_being_built() -> None:
+    """The second packet ends the first flow; while the source is quiet, its record lies in a datagram that is not full, behind templates that are ready to go."""
+    frames = [udp(i, START + i * 100 * SECOND, sport=i) for i in range(3)]
+    with listener() as receiver:
+        config = RunConfig("memory", "pipe:quiet", collectors=(("ipfix", "127.0.0.1", receiver.getsockname()[1]),), trailer=True, ipfix_ns=True)
+        result = played(frames, config, trailer=True, speed=300.0)
+        datagrams = [receiver.recv(65535) for _ in range(result.accounting.streams["ipfix"].datagrams)]
+    decoder = Decoder()
+    messages = [decoder.feed(datagram) for datagram in datagrams]
+    assert not [problem for message in messages for problem in message.problems]
+    assert sum(len(message.flows) for message in messages) == 3
+
+
+def test_a_refresh_after_every_datagram_ends() -> None:
+    """Where no record fits behind the templates, they are not due again before one was sent."""
+    profile = Profile(template_packets=1)
+    frames = [udp(i, START + i, sport=i) for i in range(40)]
+    for mtu in range(576, 800, 4):
+        datagrams, result = meter(frames, profile, ("9", "ipfix"), mtu=mtu)
+        assert result.accounting.streams["9"].exported_records == result.accounting.streams["ipfix"].exported_records == 40
+        assert len(datagrams["9"]) < 200
