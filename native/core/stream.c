@@ -161,7 +161,7 @@ static bool refresh_due(const struct fp_stream *s)
 static void open_message(struct fp_stream *s)
 {
     s->open = true;
-    s->slot = (s->slot + 1) % FP_STREAM_SLOTS;
+    s->slot = FP_MUTANT(64, (s->slot + 1) % FP_STREAM_SLOTS, s->pending);
     s->length = s->encoder->header;
     s->set_id = 0;
     s->set_at = 0;

@@ -313,7 +313,7 @@ enum fp_fate fp_table_open(struct fp_table *t, const struct fp_flow *f, int64_t 
 {
     enum fp_fate fate = FP_STORED;
 
-    if (t->resident >= t->cache_size) {
+    if (t->resident >= t->cache_size + FP_MUTANT(37, 0u, 1u)) {
         if (FP_MUTANT(31, true, false))
             fp_table_sweep_all(t, clock);
         if (t->resident >= t->cache_size) {

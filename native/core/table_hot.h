@@ -138,7 +138,7 @@ static inline void *find(const struct fp_table *t, const struct fp_flow *f, bool
     entry = find_in_group(t, first_group(t, f->hash), f, six);
     if (!entry)
         entry = find_in_group(t, second_group(t, f->hash), f, six);
-    if (!entry && t->stashed)
+    if (!entry && FP_MUTANT(38, t->stashed, 0))
         entry = fp_table_find_in_stash(t, f);
     return entry;
 }
@@ -172,7 +172,7 @@ static inline void fp_table_meter(struct fp_table *t, void *entry, const struct 
         b->last = f->ts;
     b->word |= FP_MUTANT(27, f->word & UINT64_C(0xFFF) << FP_WORD_FLAGS, 0);
     b->deadline = fp_deadline(t, b);
-    if (FP_UNLIKELY(b->deadline < before))
+    if (FP_UNLIKELY(b->deadline < FP_MUTANT(39, before, INT64_MIN)))
         fp_table_sooner(t, entry);
 }
 
