@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One encoder (FORMAT) with its stream over arbitrary records, export times and refusals: every datagram keeps the limit and is well-formed to its last octet, and every packet is accounted
+ * (S-INV-2, S-EXP-1, S-EXP-4).
+ *
+ * Input: the profile, then steps: a record field by field, a step of the clock, an idle tick.
+ */
+#include "input.h"
+#include "bytes.h"
+#include "clock.h"
+#include "stream.h"
+
+#define MAX_STEPS 400u
+
+struct collector {
+    struct fp_transport base;
+    unsigned refuse; /* every so many datagrams; 0 = never */
+    uint64_t messages, flows;
+    uint32_t expected; /* sequence number */
+    size_t limit;
+};
+
+static void check_v5(const struct fp_message *m)
+{
+    unsigned count = fp_get16(m->data + 2);
+
+    REQUIRE(count >= 1 && count <= 30 && m->length == 24 + 48 * count && count == m->flows);
+}
+
+/* Sets lie end to end; returns the records that their lengths allow at least. */
+static void check_sets(const struct fp_message *m, unsigned header)
+{
+    size_t at = header;
+
+    while (at < m->length) {
+        size_t length;
+        REQUIRE(m->length - at >= 4);
+        length = fp_get16(m->data + at + 2);
+        REQUIRE(length > 4 && length % 4 == 0 && length <= m->length - at);
+        REQUIRE(fp_get16(m->data + at) >= 256 || fp_get16(m->data + at) < 4);
+        at += length;
+    }
+    REQUIRE(at == m->length);
+}
+
+static void send(struct fp_transport *transport, struct fp_message *messages, unsigned count)
+{
+    struct collector *c = (struct collector *)transport;
+
+    for (unsigned i = 0; i < count; i++) {
+        struct fp_message *m = &messages[i];
+        uint32_t sequence;
+        REQUIRE(m->length <= c->limit);
+        REQUIRE(fp_get16(m->data) == FORMAT);
+        if (FORMAT == FP_V5) {
+            check_v5(m);
+            sequence = fp_get32(m->data + 16);
+            REQUIRE(sequence == c->expected);
+            c->expected += m->flows;
+        } else if (FORMAT == FP_V9) {
+            check_sets(m, 20);
+            sequence = fp_get32(m->data + 12);
+            REQUIRE(sequence == c->expected);
+            c->expected++;
+        } else {
+            check_sets(m, 16);
+            REQUIRE(fp_get16(m->data + 2) == m->length);
+            sequence = fp_get32(m->data + 8);
+            /* Options records count too, so the number may run ahead of the flows, never behind. */
+            REQUIRE(sequence - c->expected < 1000);
+            c->expected = sequence + m->flows;
+        }
+        c->messages++;
+        c->flows += m->flows;
+        m->sent = !c->refuse || c->messages % c->refuse != 0;
+    }
+}
+
+static void nothing(struct fp_transport *t)
+{
+    (void)t;
+}
+
+static const struct fp_transport_ops ops = {.send = send, .close = nothing};
+
+static uint64_t put_record(struct input *in, struct fp_stream *s, int64_t now)
+{
+    struct fp_record r = {.kind = take(in, 1) & 1 ? FP_IPV6 : FP_IPV4};
+
+    r.body.word = take(in, 8);
+    r.body.ports = take(in, 8);
+    r.source[0] = take(in, 8);
+    r.source[1] = take(in, 4);
+    r.body.packets = take(in, 6);
+    r.body.octets = take(in, 8);
+    r.body.last = now - (int64_t)take(in, 5);
+    r.body.first = r.body.last - (int64_t)take(in, 7);
+    r.label = take(in, 4) & 0xFFFFF;
+    r.reason = (uint8_t)(1 + take(in, 1) % 5);
+    fp_stream_put(s, &r);
+    return r.body.packets;
+}
+
+static const uint16_t mtus[8] = {576, 577, 579, 1280, 1500, 1503, 9000, 65535};
+
+/* A stream as it was after its initialisation. The room for its datagrams is allocated once: doing so for every input takes most of the time. */
+static struct fp_stream stream_of(unsigned mtu, const struct fp_face *face, struct fp_transport *transport)
+{
+    static struct fp_stream new[8];
+
+    if (!new[mtu].arena && fp_stream_init(&new[mtu], FORMAT, face, transport))
+        abort();
+    struct fp_stream s = new[mtu];
+    s.face = face;
+    s.transport = transport;
+    return s;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {data, size};
+    struct fp_config config = {.workers = 1, .ipfix_ns = NANOSECONDS};
+    struct fp_account account = {0};
+    struct fp_face face = {.config = &config, .account = &account};
+    struct collector collector = {.base = {.ops = &ops, .overhead = 28}};
+    struct fp_stream stream;
+    unsigned bits = (unsigned)take(&in, 1);
+    unsigned mtu = (unsigned)take(&in, 1) % 8;
+    uint64_t packets = 0, puts = 0;
+    struct fp_stream_account *a;
+    char name[64] = {0};
+
+    config.mtu = mtus[mtu];
+    config.profile.sampling = bits & 3 ? (uint8_t)((bits & 3) - 1) : 0;
+    config.profile.interface_source = bits & 4;
+    config.profile.sampling_interval = 1 + (uint32_t)take(&in, 4) % (FORMAT == FP_V5 ? 16383 : UINT32_MAX);
+    config.profile.input_interface = (uint32_t)take(&in, 4);
+    config.profile.template_packets = 1 + (uint32_t)take(&in, 1);
+    config.profile.template_seconds = 1 + (uint32_t)take(&in, 1);
+    collector.refuse = (unsigned)take(&in, 1) % 8;
+    memset(name, 'i', bits >> 3);
+    face.interface_name = name;
+    face.worker = (uint16_t)take(&in, 1);
+    face.boot = (int64_t)take(&in, 4);
+    face.now = (int64_t)(take(&in, 8) >> 1);
+    collector.limit = config.mtu - 28u;
+    stream = stream_of(mtu, &face, &collector.base);
+    collector.expected = stream.sequence;
+    a = &stream.account;
+    for (unsigned step = 0; step < MAX_STEPS && in.left; step++) {
+        unsigned what = (unsigned)take(&in, 1);
+        if (what < 224) {
+            packets += put_record(&in, &stream, face.now);
+            puts++;
+        } else if (what < 248) {
+            face.now = fp_later(face.now, (int64_t)take(&in, 6));
+            fp_stream_tick(&stream, false);
+        } else {
+            fp_stream_tick(&stream, true);
+        }
+    }
+    REQUIRE(packets == a->exported_packets + a->queued_packets + a->not_sent_packets + a->unrepresentable_packets);
+    fp_stream_finish(&stream);
+    REQUIRE(a->queued_packets == 0 && a->queued_records == 0);
+    REQUIRE(packets == a->exported_packets + a->not_sent_packets + a->unrepresentable_packets);
+    REQUIRE(puts == a->exported_records + a->not_sent_records + a->unrepresentable_records);
+    REQUIRE(collector.flows == puts - a->unrepresentable_records);
+    return 0;
+}
