@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One encoder (FORMAT) with its stream over arbitrary records, export times and refusals: every datagram keeps the limit and is well-formed to its last octet, and every packet is accounted
- * (S-INV-2, S-EXP-1, S-EXP-4).
+ * One encoder (FORMAT) with its stream over arbitrary records, export times and refusals: every datagram keeps the limit and is well-formed
+ * to its last octet, and every packet is accounted (S-INV-2, S-EXP-1, S-EXP-4).
  *
  * Input: the profile, then steps: a record field by field, a step of the clock, an idle tick.
  */
-#include "input.h"
 #include "bytes.h"
 #include "clock.h"
+#include "input.h"
 #include "stream.h"
 
 #define MAX_STEPS 400u
@@ -103,7 +103,8 @@ static uint64_t put_record(struct input *in, struct fp_stream *s, int64_t now)
 
 static const uint16_t mtus[8] = {576, 577, 579, 1280, 1500, 1503, 9000, 65535};
 
-/* A stream as it was after its initialisation. The room for its datagrams is allocated once: doing so for every input takes most of the time. */
+/* A stream as it was after its initialisation. The room for its datagrams is allocated once: doing so for every input takes most of the
+ * time. */
 static struct fp_stream stream_of(unsigned mtu, const struct fp_face *face, struct fp_transport *transport)
 {
     static struct fp_stream new[8];

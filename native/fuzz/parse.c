@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The parser over one frame. Beside the sanitizers' findings: what a frame parses to does not depend on how it lies in memory (one piece takes the fast path where it applies, several segments
- * never do), and what it parses to is possible at all.
+ * The parser over one frame. Beside the sanitizers' findings: what a frame parses to does not depend on how it lies in memory (one piece
+ * takes the fast path where it applies, several segments never do), and what it parses to is possible at all.
  *
  * Input: two octets of profile and link, two of tags and segments, four of wire length and cut, then the frame.
  */
@@ -9,7 +9,8 @@
 
 #include "input.h"
 
-static const uint16_t links[] = {FP_LINK_ETHERNET, FP_LINK_RAW, FP_LINK_IPV4, FP_LINK_IPV6, FP_LINK_NULL, FP_LINK_LOOP, FP_LINK_SLL, FP_LINK_SLL2};
+static const uint16_t links[] = {FP_LINK_ETHERNET, FP_LINK_RAW,  FP_LINK_IPV4, FP_LINK_IPV6,
+                                 FP_LINK_NULL,     FP_LINK_LOOP, FP_LINK_SLL,  FP_LINK_SLL2};
 
 static void possible(const struct fp_packet *p, const struct fp_flow *f)
 {
