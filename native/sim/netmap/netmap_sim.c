@@ -9,10 +9,11 @@
  *
  * Environment: FLOWPARITY_NETMAP_SIM="key=value,…"
  *   capture=PATH  classic pcap file (µs or ns) whose frames the port NAME receives      port=NAME    its name (sim0)
- *   rings=N       receive rings (1)         slots=N   slots in each ring (64)           buf=N        octets in a buffer (2048)
+ *   rings=N       receive rings (1)         slots=N   slots in each ring (64)           buf=N        octets in a buffer (2048); slots and buf are read once
  *   seed=N        of every choice (1)       strict=0  behave as the real module does    traps=0      no traps, only the interface
  *   fail=WHAT     ENOENT, EACCES at open; ENXIO, EBUSY, ENOMEM, EINVAL, ENOTTY, VERSION at NIOCCTRL
- * Ports named X{N and X}N are the two ends of a pipe.
+ * A port that is named by an absolute path is the same port with further settings, which are in that file. Whoever opens the port when nobody has it gets fresh rings, settings read again and
+ * the capture from its beginning, so that one process can serve many captures. Ports named X{N and X}N are the two ends of a pipe.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -39,7 +40,7 @@
 #define MAX_FDS   1024
 #define IF_AREA   4096
 #define POISON    0xDB
-#define FAR_TIME  7 /* seconds by which ring->ts is wrong under the traps: nobody may take it for a packet's */
+#define LATE      700000 /* microseconds by which ring->ts is wrong under the traps: within the tolerance that fits a ring's time, and nothing that could be taken for a packet's */
 #define SPIN      4
 
 PUBLIC const int fp_netmap_sim = 1; /* how a backend knows that it runs over the stand-in */
@@ -71,6 +72,7 @@ struct port {
     unsigned tx_rings, rx_rings;
     struct kring tx[MAX_RINGS + 1], rx[MAX_RINGS + 1]; /* the last one is the host ring */
     struct port *peer;
+    unsigned users; /* descriptors that are registered on it */
 };
 
 struct descriptor {
@@ -140,10 +142,30 @@ static void give_buffer(uint32_t index) {
 /* Sets a member that is const for users. */
 #define SET(pointer, type, value) (*(type *)(uintptr_t)(pointer) = (value))
 
+/* A ring as it is when nobody has used it yet. */
+static void reset_ring(struct kring *k, bool receive) {
+    struct netmap_ring *r = ring_of(k);
+    uint32_t start = sim.traps ? sim.slots - 3 : 0;
+    for (struct frame *frame = k->feed.first, *next; frame != NULL; frame = next) {
+        next = frame->next;
+        free(frame);
+    }
+    k->feed = (struct feed){.last = &k->feed.first};
+    k->owner = -1;
+    k->done = k->stall = k->idle_polls = 0;
+    k->hwcur = k->cur = start;
+    k->hwtail = receive ? start : (start + sim.slots - 1) % sim.slots;
+    SET(&r->offset_mask, uint64_t, sim.traps && receive ? 0xFF : 0);
+    r->head = r->cur = start;
+    r->tail = k->hwtail;
+    for (uint32_t i = 0; i < sim.slots; i++) {
+        memset(buffer(r->slot[i].buf_idx), POISON, sim.buf);
+        r->slot[i] = (struct netmap_slot){.buf_idx = r->slot[i].buf_idx};
+    }
+}
+
 static void make_ring(struct kring *k, unsigned id, bool receive) {
     k->offset = sim.used;
-    k->owner = -1;
-    k->feed.last = &k->feed.first;
     sim.used += (sizeof(struct netmap_ring) + sim.slots * sizeof(struct netmap_slot) + 4095) & ~(size_t)4095;
     struct netmap_ring *r = ring_of(k);
     SET(&r->buf_ofs, int64_t, (int64_t)(sim.buffers - k->offset));
@@ -151,18 +173,13 @@ static void make_ring(struct kring *k, unsigned id, bool receive) {
     SET(&r->nr_buf_size, uint32_t, sim.buf);
     SET(&r->ringid, uint16_t, (uint16_t)id);
     SET(&r->dir, uint16_t, receive ? 1 : 0);
-    SET(&r->offset_mask, uint64_t, sim.traps && receive ? 0xFF : 0);
-    uint32_t start = sim.traps ? sim.slots - 3 : 0;
-    k->hwcur = k->cur = start;
-    k->hwtail = receive ? start : (start + sim.slots - 1) % sim.slots;
-    r->head = r->cur = start;
-    r->tail = k->hwtail;
     for (uint32_t i = 0; i < sim.slots; i++)
         r->slot[i] = (struct netmap_slot){.buf_idx = take_buffer()};
+    reset_ring(k, receive);
 }
 
 static struct port *find_port(const char *name) {
-    for (unsigned i = 0; i < sim.nports; i++)
+    for (unsigned i = 1; i < sim.nports; i++) /* the first is the fed one */
         if (strcmp(sim.ports[i].name, name) == 0)
             return &sim.ports[i];
     return NULL;
@@ -229,11 +246,8 @@ static void load_capture(struct port *port) {
     fclose(file);
 }
 
-static void read_environment(void) {
-    const char *text = getenv("FLOWPARITY_NETMAP_SIM");
-    char copy[8192], *rest = copy;
-    snprintf(copy, sizeof copy, "%s", text == NULL ? "" : text);
-    for (char *pair; (pair = strsep(&rest, ",")) != NULL;) {
+static void read_settings(char *text) {
+    for (char *pair; (pair = strsep(&text, ",\n")) != NULL;) {
         char *value = strchr(pair, '=');
         if (value == NULL)
             continue;
@@ -247,9 +261,9 @@ static void read_environment(void) {
             snprintf(sim.fail, sizeof sim.fail, "%s", value);
         else if (strcmp(pair, "rings") == 0)
             sim.rings = number >= 1 && number <= MAX_RINGS ? (unsigned)number : 1;
-        else if (strcmp(pair, "slots") == 0)
+        else if (strcmp(pair, "slots") == 0 && !sim.ready)
             sim.slots = number >= 8 ? (unsigned)number : 8;
-        else if (strcmp(pair, "buf") == 0)
+        else if (strcmp(pair, "buf") == 0 && !sim.ready)
             sim.buf = number >= 512 ? (unsigned)number : 512;
         else if (strcmp(pair, "seed") == 0)
             sim.random = number;
@@ -260,13 +274,33 @@ static void read_environment(void) {
     }
 }
 
+/* The defaults, what the environment says, and what the file says if the port is named by one. Returns false if there is no such file. */
+static bool settle(const char *path) {
+    char text[8192];
+    sim.strict = sim.traps = true;
+    sim.rings = 1, sim.random = 1;
+    sim.capture[0] = sim.fail[0] = '\0';
+    strcpy(sim.name, "sim0");
+    const char *environment = getenv("FLOWPARITY_NETMAP_SIM");
+    snprintf(text, sizeof text, "%s", environment == NULL ? "" : environment);
+    read_settings(text);
+    if (path == NULL)
+        return true;
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return false;
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    read_settings(text);
+    return true;
+}
+
 static void start(void) {
     if (sim.ready)
         return;
-    sim.ready = sim.strict = sim.traps = true;
-    sim.rings = 1, sim.slots = 64, sim.buf = 2048, sim.random = 1;
-    strcpy(sim.name, "sim0");
-    read_environment();
+    sim.slots = 64, sim.buf = 2048;
+    settle(NULL);
+    sim.ready = true;
     unsigned rings_at_most = MAX_PORTS * 2 * (MAX_RINGS + 1);
     sim.used = IF_AREA * MAX_PORTS * 8;
     sim.buffers = sim.used + rings_at_most * ((sizeof(struct netmap_ring) + sim.slots * sizeof(struct netmap_slot) + 4095) & ~(size_t)4095);
@@ -281,13 +315,29 @@ static void start(void) {
         illegal("the stand-in cannot map its memory");
     for (uint32_t i = 2; i < sim.nbufs; i++) /* 0 and 1 are the module's own */
         sim.free_bufs[sim.nfree++] = i;
-    struct port *port = make_port(sim.name, sim.rings);
-    if (sim.capture[0] != '\0')
-        load_capture(port);
+    make_port(sim.name, MAX_RINGS);
 }
 
 static bool failing(const char *what) {
     return strcmp(sim.fail, what) == 0;
+}
+
+/* The port with a capture, by its name or by the path of its settings; anew if nobody has it. NULL if it is not meant, or is another one at present. */
+static struct port *fed_port(const char *name, bool load) {
+    struct port *port = &sim.ports[0];
+    if (port->users > 0)
+        return strcmp(port->name, name) == 0 ? port : NULL;
+    if ((name[0] != '/' && strcmp(name, sim.name) != 0) || !settle(name[0] == '/' ? name : NULL))
+        return NULL;
+    memcpy(port->name, name, strlen(name) + 1);
+    port->tx_rings = port->rx_rings = sim.rings;
+    for (unsigned i = 0; i <= MAX_RINGS; i++) {
+        reset_ring(&port->tx[i], false);
+        reset_ring(&port->rx[i], true);
+    }
+    if (load && sim.capture[0] != '\0')
+        load_capture(port);
+    return port;
 }
 
 /* Both ends of a pipe come into being when one is named. */
@@ -306,14 +356,19 @@ static struct port *pipe_port(const char *name) {
     return a;
 }
 
+static struct port *port_called(const char *name, bool load) {
+    struct port *port = fed_port(name, load);
+    if (port == NULL)
+        port = find_port(name);
+    return port == NULL ? pipe_port(name) : port;
+}
+
 static int do_register(int fd, struct nmreq_header *header) {
     struct nmreq_register *reg = (struct nmreq_register *)(uintptr_t)header->nr_body;
     struct descriptor *d = &sim.fds[fd];
-    struct port *port = find_port(header->nr_name);
     if (d->port != NULL)
         return EBUSY;
-    if (port == NULL)
-        port = pipe_port(header->nr_name);
+    struct port *port = port_called(header->nr_name, true);
     if (port == NULL)
         return ENXIO;
     if (reg->nr_mode != NR_REG_ALL_NIC && reg->nr_mode != NR_REG_ONE_NIC) {
@@ -337,6 +392,7 @@ static int do_register(int fd, struct nmreq_header *header) {
             if (transmit)
                 port->tx[i].owner = fd;
         }
+    port->users++;
     d->port = port, d->first = first, d->count = count, d->receive = receive, d->transmit = transmit;
     size_t at = (size_t)IF_AREA * ((unsigned)fd % (MAX_PORTS * 8));
     struct netmap_if *nifp = (struct netmap_if *)(sim.region + at);
@@ -380,9 +436,7 @@ static int do_control(int fd, struct nmreq_header *header) {
         return do_register(fd, header);
     if (header->nr_reqtype != NETMAP_REQ_PORT_INFO_GET)
         return EINVAL;
-    struct port *port = find_port(header->nr_name);
-    if (port == NULL)
-        port = pipe_port(header->nr_name);
+    struct port *port = port_called(header->nr_name, false);
     if (port == NULL)
         return ENXIO;
     *(struct nmreq_port_info_get *)(uintptr_t)header->nr_body = (struct nmreq_port_info_get){
@@ -430,13 +484,13 @@ static void publish_piece(struct kring *k) {
     struct netmap_ring *r = ring_of(k);
     struct frame *frame = k->feed.first;
     uint32_t left = frame->len - k->done, offset = sim.traps ? (uint32_t)roll(32) * 2 : 0, room = sim.buf - offset;
-    if (sim.traps && roll(4) == 0 && left > 20)
+    if (k->done == 0)
+        k->pieces_left = sim.slots - 2 < NETMAP_MAX_FRAGS ? sim.slots - 2 : NETMAP_MAX_FRAGS;
+    k->pieces_left--;
+    bool spare = (uint64_t)k->pieces_left * (sim.buf - 64) >= left; /* whatever is cut now, the rest has room */
+    if (sim.traps && spare && roll(4) == 0 && left > 20)
         room = 1 + (uint32_t)roll(left < room ? left : room); /* cut where it hurts */
     uint32_t part = left < room ? left : room;
-    if (k->done == 0)
-        k->pieces_left = NETMAP_MAX_FRAGS;
-    if (--k->pieces_left == 1 && left <= sim.buf - offset)
-        part = left;
     struct netmap_slot *s = &r->slot[k->hwtail];
     uint32_t old = s->buf_idx;
     s->buf_idx = take_buffer();
@@ -478,7 +532,8 @@ static bool sync_receive(struct kring *k) {
     }
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    r->ts = (struct timeval){.tv_sec = now.tv_sec - (sim.traps ? FAR_TIME : 0), .tv_usec = now.tv_nsec / 1000};
+    int64_t us = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000 - (sim.traps ? LATE : 0);
+    r->ts = (struct timeval){.tv_sec = us / 1000000, .tv_usec = us % 1000000};
     return good;
 }
 
@@ -654,13 +709,15 @@ PUBLIC int close(int fd) {
     if (ours(fd)) {
         pthread_mutex_lock(&sim.lock);
         struct descriptor *d = &sim.fds[fd];
-        if (d->port != NULL)
+        if (d->port != NULL) {
+            d->port->users--;
             for (unsigned i = 0; i <= MAX_RINGS; i++) {
                 if (d->port->rx[i].owner == fd)
                     d->port->rx[i].owner = -1;
                 if (d->port->tx[i].owner == fd)
                     d->port->tx[i].owner = -1;
             }
+        }
         *d = (struct descriptor){0};
         pthread_mutex_unlock(&sim.lock);
     }

@@ -10,6 +10,7 @@
  *   capture=PATH  classic pcap file (µs or ns)    device=NAME (sim0)   queues=N (1)   seed=N (1)
  *   drop=N        lose the first N frames and count them
  *   fail=WHAT     ENOBUFS, EBUSY at create_cluster; ENOTSOCK, ENODEV, EPERM at open; DEMO: delivery ends after 100 packets
+ * A device that is named by an absolute path is the same device with further settings, which are in that file; they and the capture are read anew when nobody has any device open.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -74,7 +75,7 @@ struct pfring_ring {
 static struct {
     pthread_mutex_t lock;
     bool ready;
-    char capture[4096], device[64], fail[32];
+    char capture[4096], device[256], fail[32];
     unsigned queues;
     uint64_t random;
     uint64_t drop, delivered;
@@ -142,16 +143,8 @@ static void load_capture(void) {
     fclose(file);
 }
 
-static void start(void) {
-    if (sim.ready)
-        return;
-    sim.ready = true;
-    sim.queues = 1, sim.random = 1;
-    strcpy(sim.device, "sim0");
-    const char *text = getenv("FLOWPARITY_PFRING_SIM");
-    char copy[8192], *rest = copy;
-    snprintf(copy, sizeof copy, "%s", text == NULL ? "" : text);
-    for (char *pair; (pair = strsep(&rest, ",")) != NULL;) {
+static void read_settings(char *text) {
+    for (char *pair; (pair = strsep(&text, ",\n")) != NULL;) {
         char *value = strchr(pair, '=');
         if (value == NULL)
             continue;
@@ -170,10 +163,50 @@ static void start(void) {
         else if (strcmp(pair, "drop") == 0)
             sim.drop = number;
     }
-    for (unsigned q = 0; q < MAX_QUEUES; q++)
+}
+
+/* The defaults, what the environment says, and what the file says if the device is named by one; then the capture, from its beginning. Returns false if there is no such file. */
+static bool settle(const char *path) {
+    char text[8192];
+    for (unsigned q = 0; q < MAX_QUEUES; q++) {
+        for (struct frame *frame = sim.first[q], *next; frame != NULL; frame = next) {
+            next = frame->next;
+            free(frame);
+        }
+        sim.first[q] = NULL;
         sim.last[q] = &sim.first[q];
+    }
+    sim.queues = 1, sim.random = 1, sim.drop = sim.delivered = 0;
+    sim.capture[0] = sim.fail[0] = '\0';
+    strcpy(sim.device, "sim0");
+    const char *environment = getenv("FLOWPARITY_PFRING_SIM");
+    snprintf(text, sizeof text, "%s", environment == NULL ? "" : environment);
+    read_settings(text);
+    if (path != NULL) {
+        FILE *file = fopen(path, "r");
+        if (file == NULL)
+            return false;
+        text[fread(text, 1, sizeof text - 1, file)] = '\0';
+        fclose(file);
+        read_settings(text);
+        snprintf(sim.device, sizeof sim.device, "%s", path);
+    }
     if (sim.capture[0] != '\0')
         load_capture();
+    return true;
+}
+
+static void start(void) {
+    if (!sim.ready)
+        settle(NULL);
+    sim.ready = true;
+}
+
+static bool idle(void) {
+    for (unsigned q = 0; q < MAX_QUEUES; q++)
+        if (sim.taken[q])
+            return false;
+    return true;
 }
 
 static bool failing(const char *what) {
@@ -193,6 +226,14 @@ static int claim(const char *name, bool zero_copy) {
     }
     name += driver ? 3 : 0;
     size_t length = strcspn(name, "@");
+    if (name[0] == '/' && idle()) {
+        char path[256];
+        snprintf(path, sizeof path, "%.*s", (int)length, name);
+        if (!settle(path)) {
+            errno = ENODEV;
+            return -1;
+        }
+    }
     unsigned long queue = name[length] == '@' ? strtoul(name + length + 1, NULL, 10) : 0;
     if (length != strlen(sim.device) || strncmp(name, sim.device, length) != 0 || queue >= sim.queues) {
         errno = ENODEV;
@@ -340,10 +381,8 @@ static void fill(const pfring_zc_queue *queue, struct buffer *b, const struct fr
     memset(b->data + len, 0xFC, fcs);
     b->handle = (struct pfring_zc_pkt_buff){.len = (uint16_t)(len + fcs), .hash = 0x5EED0000u + queue->index};
     if ((queue->flags & (PFRING_ZC_SW_TIMESTAMP | PFRING_ZC_HW_TIMESTAMP)) != 0) {
-        struct timespec now;
-        clock_gettime(CLOCK_REALTIME, &now);
-        b->handle.ts.sec = (uint32_t)now.tv_sec;
-        b->handle.ts.nsec = (uint32_t)now.tv_nsec;
+        b->handle.ts.sec = (uint32_t)(frame->ns / 1000000000);
+        b->handle.ts.nsec = (uint32_t)(frame->ns % 1000000000);
     }
 }
 

@@ -40,6 +40,7 @@ class Place:
 
     rig: Rig = field(default_factory=FileRig)
     injector: Injector | None = None
+    workers: int | None = None  # None: as the run says
 
     def subject(self, name: str) -> Subject:
         """The subject, its worker on the rig's side of the world."""
@@ -107,9 +108,9 @@ class Bench:
         if not blank:
             return mute
         profile = subject.adapt(case.profile or settings.profile or default_profile(spoken))
-        workers = case.workers or settings.workers
+        workers = case.workers or place.workers or settings.workers
         if case.refused:
-            return mute + [self._refusal(case, subject, cell, settings) for cell in blank]
+            return mute + [self._refusal(case, subject, place, cell, settings) for cell in blank]
         frames = case.frames()
         reasons = unmet(needs_of(frames), capabilities, profile) + subject.refusals(profile, spoken, workers)
         reasons += [f"run parameter {each} is not honoured" for each in case.run if each not in capabilities.run]
@@ -124,7 +125,7 @@ class Bench:
         verdicts = judge(run, self._oracle, subject, settings.levels)
         return mute + [self._cell(cell, run, verdicts[cell.format], profile, settings) for cell in blank]
 
-    def _refusal(self, case: Case, subject: Subject, cell: Cell, settings: Settings) -> Cell:
+    def _refusal(self, case: Case, subject: Subject, place: Place, cell: Cell, settings: Settings) -> Cell:
         if case.profile is None:
             return replace(cell, reason="the profile is refused before any subject is asked")
         try:
@@ -132,6 +133,8 @@ class Bench:
             collectors = dict.fromkeys(formats, ("127.0.0.1", _DISCARD))
             job = Job(str(case.capture), case.profile, collectors, case.workers or 1, run=case.run, metadata=case.metadata)
             refusals = subject.refusals(job.profile, formats, job.workers)
+            if not refusals and not isinstance(place.rig, FileRig):
+                return replace(cell, reason="the capture itself is to be refused, and it reads none")
             if not refusals:
                 session = subject.start(job)
                 try:
@@ -257,6 +260,7 @@ def _play(
             metadata=case.metadata,
             assignment=case.assignment,
             prefix=link.prefix,
+            expected=link.expected,
         )
         session = subject.start(job)
         notes: list[str] = []

@@ -118,6 +118,7 @@ class Job:
     metadata: Mapping[int, Metadata] = field(default_factory=dict)  # by frame
     assignment: tuple[int, ...] = ()  # the worker of each frame; empty = the subject chooses
     prefix: tuple[str, ...] = ()  # argv that puts a process in its place (namespace, ssh, guest)
+    expected: int | None = None  # frames that will come, where the link knows: a live source is stopped when they have
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,7 @@ class Link(ABC):
     times: str = "own"  # how packets' own times travel, as the handshake found it: own, txtime, metadata, trailer, none
     injector_options: Mapping[str, str] = MappingProxyType({})  # what this path needs of the injector …
     subject_options: Mapping[str, str] = MappingProxyType({})  # … and of the subject (added to Job.options)
+    expected: int | None = None  # frames that it will carry, where it knows when it is entered
 
     def socket(self, family: int, kind: int) -> socket.socket:
         """An unbound socket in the collector's place."""

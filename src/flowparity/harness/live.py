@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the backends of the live kernel run: a veth rig of their own, and an injector."""
+"""Where live backends run: those of the kernel over a veth rig of their own with an injector, those with a stand-in (`netmap@sim`) over that."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from flowparity.harness.engine import Place
+from flowparity.harness.rigs.sims import sim_places
 from flowparity.harness.rigs.veth import VethRig
 from flowparity.replay import KernelInjector
 
@@ -18,9 +19,10 @@ _UNDER_DEFAULT_BUFFER = 2000.0  # frames a second that a plain socket with the s
 
 @contextmanager
 def live_places(names: Iterable[str]) -> Iterator[Mapping[str, Place]]:
-    """The places of those subjects that are live backends; their namespaces go at the end of the block."""
+    """The places of those subjects that are live backends; what they need goes at the end of the block."""
     with ExitStack() as stack:
-        out = {}
+        names = list(names)
+        out = {name: Place(stack.enter_context(rig), workers=rig.row.workers) for name, rig in sim_places(names)}
         for name in names:
             backend = name.removeprefix("native:")
             if backend in CARRIERS:

@@ -28,7 +28,7 @@ def local_subject(name: str) -> Subject:
 def open_subject(name: str, prefix: tuple[str, ...] = ()) -> Subject:
     """A subject by the name a user gives: a backend's (pcap), `reference`, `saboteur:FAULT`, a foreign exporter's (softflowd) or the path of a TOML file.
 
-    `prefix` is the argv that puts a backend's worker in its place.
+    `prefix` is the argv that puts a backend's worker in its place; what follows `@` in a name is that place's (netmap@sim).
     """
     from flowparity.harness.subjects.foreign import ForeignSubject, descriptions
     from flowparity.harness.subjects.remote import WORKER, WorkerSubject
@@ -38,11 +38,11 @@ def open_subject(name: str, prefix: tuple[str, ...] = ()) -> Subject:
     described = descriptions()
     if name in described or name.endswith(".toml"):
         return ForeignSubject.load(described.get(name, name))
-    backend = name.removeprefix("native:")
+    backend, _, place = name.removeprefix("native:").partition("@")
     known = native_names()
     if backend not in known:
         raise UsageError(f"no subject {name!r}; known: {', '.join([*known, 'reference', 'saboteur:FAULT', *described])}")
-    return WorkerSubject(f"native:{backend}", shown=backend, argv=[*prefix, *WORKER])
+    return WorkerSubject(f"native:{backend}", shown=f"{backend}@{place}" if place else backend, argv=[*prefix, *WORKER])
 
 
 def native_names() -> list[str]:

@@ -87,7 +87,7 @@ class NativeSubject(Subject):
             huge_pages=False,
         )
         exporter = native.Exporter(config)
-        return _ExporterSession(exporter, exporter.capabilities.live)
+        return _ExporterSession(exporter, exporter.capabilities.live, job.expected)
 
     def _info(self) -> native.BackendInfo:
         for each in native.backends():
@@ -101,9 +101,10 @@ class _ExporterSession(Session):
 
     _SETTLED = 0.2  # seconds without a frame, after which a stopped injector's frames have all been received
 
-    def __init__(self, exporter: native.Exporter, live: bool) -> None:
+    def __init__(self, exporter: native.Exporter, live: bool, expected: int | None) -> None:
         self._exporter = exporter
         self._live = live
+        self._expected = expected
         self._result: native.RunResult | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -140,13 +141,15 @@ class _ExporterSession(Session):
         self._exporter.stop()
 
     def _settle(self, end: float) -> None:
-        """Returns when the number of frames received has stood still for a while, or at the end of patience."""
+        """Returns when all frames have come, when their number has stood still for a while, or at the end of patience."""
         seen, since = -1, time.monotonic()
         while self._thread.is_alive() and time.monotonic() < end and time.monotonic() - since < self._SETTLED:
             now = self._exporter.snapshot().accounting.received
+            if now == self._expected:
+                return
             if now != seen:
                 seen, since = now, time.monotonic()
-            self._thread.join(self._SETTLED / 10)
+            self._thread.join(self._SETTLED / 20)
 
 
 def _outcome(result: native.RunResult) -> Outcome:
