@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any
@@ -45,8 +46,9 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
         trailer=step.get("trailer", False),
         snaplen=step.get("snaplen", 0),
         filter=step.get("filter"),
-        log_assignment=True,
+        log_assignment="bench" not in step,
         huge_pages=False,
+        busy_poll="bench" in step,
         ipfix_ns=True,
         collectors=(("ipfix", "127.0.0.1", collector.getsockname()[1]),),
     )
@@ -58,12 +60,16 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
             timer = threading.Timer(step["stop_after"], exporter.stop)
             timer.start()
             stack.callback(timer.cancel)
+        begin = time.monotonic()
         result = exporter.run()
+        wall = time.monotonic() - begin
         caps = exporter.capabilities
         account = result.accounting
         return {
             "flows": heard(collector),
             "received": account.received,
+            "cpu": result.cpu_seconds,
+            "wall": wall,
             "metered": account.metered,
             "non_ip": account.non_ip,
             "malformed": account.malformed,
