@@ -48,7 +48,7 @@ int main(int argc, char **argv)
 {
     const struct fp_host host = {FP_ABI, sizeof(host), flow_hash, fail, option};
     struct fp_option options[16];
-    struct fp_open_args args = {.size = sizeof(args), .flags = FP_OPEN_BUSY_POLL, .queues = 1, .options = options};
+    struct fp_open_args args = {.size = sizeof(args), .queues = 1, .options = options};
     struct fp_packet packets[32];
     struct fp_source *source;
     struct fp_caps caps = {.size = sizeof(caps)};

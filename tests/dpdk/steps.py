@@ -48,7 +48,6 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
         filter=step.get("filter"),
         log_assignment="bench" not in step,
         huge_pages=False,
-        busy_poll="bench" in step,
         ipfix_ns=True,
         collectors=(("ipfix", "127.0.0.1", collector.getsockname()[1]),),
     )

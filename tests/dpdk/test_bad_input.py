@@ -159,7 +159,7 @@ def test_port_bound_to_the_kernel(steps: Steps, capture: Path, driver: str, says
 @pytest.mark.parametrize("vdev", ["net_af_packet0,iface=fpa", "net_af_xdp0,iface=fpa"])
 def test_link_down(steps: Steps, capture: Path, vdev: str) -> None:
     """A port without link is refused after a while, unless told not to look."""
-    pair = 'ip link add fpa type veth peer name fpb && ip link set fpa up && exec "$@"'
+    pair = 'ip link set lo up && ip link add fpa type veth peer name fpb && ip link set fpa up && exec "$@"'
     inside = ("unshare", "--net", "sh", "-c", pair, "sh")
     kind, text = answer_of(steps, capture, prefix=inside, input=vdev, options={"link_wait": "100"})
     assert kind == "SystemFault"
