@@ -162,7 +162,7 @@ def test_link_down(steps: Steps, capture: Path, vdev: str) -> None:
     pair = 'ip link set lo up && ip link add fpa type veth peer name fpb && ip link set fpa up && exec "$@"'
     inside = ("unshare", "--net", "sh", "-c", pair, "sh")
     kind, text = answer_of(steps, capture, prefix=inside, input=vdev, options={"link_wait": "100"})
-    assert kind == "SystemFault"
+    assert kind == "UnavailableError"
     assert "no link after 100 ms" in text
     (unasked,) = steps({"input": vdev, "options": {"link_wait": "0"}, "stop_after": 0.2}, prefix=inside)
     assert unasked["error"] is None
