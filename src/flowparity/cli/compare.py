@@ -34,6 +34,7 @@ Workers = Annotated[int, typer.Option(help="Workers of the exporter.", min=1, ma
 Html = Annotated[Path | None, typer.Option("--html", help="Write a page with the matrix and every failure.", metavar="FILE", show_default=False)]
 Junit = Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML.", metavar="FILE", show_default=False)]
 Json = Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.", metavar="FILE", show_default=False)]
+Strict = Annotated[bool, typer.Option("--strict", help="Requirements of level SHOULD that are broken are failures, not remarks.")]
 Artefacts = Annotated[Path | None, typer.Option("--artefacts", help="Keep datagrams and records of failures here.", metavar="DIR", show_default=False)]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Cases at a time.", min=1, max=256)]
 Timeout = Annotated[float, typer.Option(help="Seconds for one case.", metavar="S", min=0.1)]
@@ -63,6 +64,7 @@ def parity(
     junit: Junit = None,
     json: Json = None,
     artefacts: Artefacts = None,
+    strict: Strict = False,
     jobs: Jobs = 2,
     timeout: Timeout = 60.0,
     *,
@@ -90,6 +92,7 @@ def parity(
         timeout=timeout,
         artefacts=artefacts,
         required=frozenset(required),
+        strict=strict,
     )
     for path in (html, junit, json):
         if path is not None and not path.parent.is_dir():

@@ -158,7 +158,10 @@ class TemplatedEncoder(Encoder):
         return now_ns - self._refreshed_ns >= profile.template_seconds * SECOND
 
     def _refresh(self, now_ns: int) -> Iterator[Message]:
-        """Templates, then the options records (S-EXP-7). Where new templates are repeated, they have messages of their own (IPFIX-TPL-10); else they share one with the options."""
+        """Templates, then the options records (S-EXP-7).
+
+        Where new templates are repeated, they have messages of their own (IPFIX-TPL-10); else they share one with the options.
+        """
         first, self._refreshed_ns, self._since_refresh = self._refreshed_ns is None, now_ns, 0
         templates = [] if self.domain.reliable and not first else list(self._template_records())
         if first and not self.domain.reliable:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flowparity.errors import InputError, UsageError
@@ -33,6 +33,7 @@ class Case:
     assignment: tuple[int, ...] = ()
     refused: str = ""  # a run that must be refused, with a message that holds this text
     rules: tuple[str, ...] = ()
+    named: bool = True  # False: found in a directory, so that what cannot be read is left out and does not end the run
 
     def frames(self) -> list[Frame]:
         """The frames with their metadata. What comes before the place where a capture is cut or damaged counts; InputError if it is none at all."""
@@ -73,7 +74,7 @@ def cases_of(paths: Iterable[Path]) -> list[Case]:
             if not found:
                 raise InputError(f"{path}: no captures ({', '.join(SUFFIXES)}) below this directory")
             for each in found:
-                out.setdefault(each.resolve(), _case(each, path))
+                out.setdefault(each.resolve(), replace(_case(each, path), named=False))
         elif path.exists():
             out.setdefault(path.resolve(), _case(path, path.parent))
         else:

@@ -61,9 +61,10 @@ class Verdict:
     notes: tuple[str, ...]
     flows: tuple[DecodedFlow, ...]
     truth: Truth
+    remarks: tuple[str, ...] = ()
 
 
-def judge(run: Run, oracle: Oracle, subject: Subject, levels: frozenset[Level]) -> dict[str, Verdict]:
+def judge(run: Run, oracle: Oracle, subject: Subject, levels: frozenset[Level], *, strict: bool = True) -> dict[str, Verdict]:
     """Every check on every format of a run."""
     truth = oracle.truth(str(run.case.capture), run.frames, run.profile, run.workers, run.outcome.assignment)
     explainer = Explainer({frame.index: frame for frame in run.frames}, run.profile)
@@ -73,10 +74,12 @@ def judge(run: Run, oracle: Oracle, subject: Subject, levels: frozenset[Level]) 
     out = {}
     for name in run.formats:
         problems: list[Problem] = []
+        remarks: list[str] = []
         if Level.CONSERVED in levels:
             problems += _accounts(run, truth, name, flows[name])
         if Level.WIRE in levels:
-            problems += _wire(run, name)
+            faults, remarks = _wire(run, name, strict=strict)
+            problems += faults
         differences: list[Difference] = []
         if levels & {Level.CONSERVED, Level.MERGED, Level.RECORDS}:
             differences += _compare(level if level in levels else _weaker(level, levels), truth, flows[name], views[name])
@@ -87,7 +90,7 @@ def judge(run: Run, oracle: Oracle, subject: Subject, levels: frozenset[Level]) 
         judged = [replace(each, known=subject.known(name, (each.rules or ("",))[0], each.field)) for each in problems + explained]
         notes = run.notes + ((note,) if note else ())
         expected = sum(views[name].carries(record) for record, _ in truth.records)
-        out[name] = Verdict(level, tuple(judged), expected, notes, tuple(flows[name]), truth)
+        out[name] = Verdict(level, tuple(judged), expected, notes, tuple(flows[name]), truth, tuple(remarks))
     return out
 
 
@@ -170,8 +173,8 @@ def _account_problem(rule: str, text: str, field: str = "") -> Problem:
     return Problem(Level.CONSERVED, field or rule, (rule,), text)
 
 
-def _wire(run: Run, name: str) -> list[Problem]:
-    """Every passively decidable requirement of the format; remarks (MAY, practice) are no failures."""
+def _wire(run: Run, name: str, *, strict: bool) -> tuple[list[Problem], list[str]]:
+    """Every passively decidable requirement of the format: what fails, and (unless `strict`) remarks on those of level SHOULD. MAY and practice are neither."""
     sampling = run.profile.sampling
     owners = run.outcome.assignment
     context = Context(
@@ -182,11 +185,10 @@ def _wire(run: Run, name: str) -> list[Problem]:
         template_seconds=run.profile.template_seconds if run.capabilities.truthful else None,
     )
     report = check_stream(run.datagrams[name], name, context)
-    return [
-        Problem(Level.WIRE, each.rule_id, (each.rule_id,), f"datagram {each.datagram}, octet {each.offset}: {each.text}")
-        for each in report.findings
-        if not each.advisory
-    ]
+    found = [each for each in report.findings if not each.advisory]
+    faults = [each for each in found if strict or not each.level.startswith("SHOULD")]
+    problems = [Problem(Level.WIRE, each.rule_id, (each.rule_id,), f"datagram {each.datagram}, octet {each.offset}: {each.text}") for each in faults]
+    return problems, sorted({f"{each.rule_id}: {each.text}" for each in found if each not in faults})
 
 
 def _problem(difference: Difference, explainer: Explainer) -> Problem:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flowparity.collector import Collector
-from flowparity.errors import FlowparityError, SystemFault
+from flowparity.errors import FlowparityError, InputError, SystemFault
 from flowparity.frame import Frame
 from flowparity.harness.artefacts import keep
 from flowparity.harness.cases import Case
@@ -49,7 +49,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run of the engine is asked for. `profile` None: the default, with 32-bit counters where v5 is among the formats."""
+    """What a run of the engine is asked for.
+
+    `profile` None: the default, with 32-bit counters where v5 is among the formats. `strict`: a broken requirement of level SHOULD is a failure, not a remark.
+    """
 
     formats: tuple[str, ...] = FORMATS
     levels: frozenset[Level] = frozenset(Level)
@@ -58,6 +61,7 @@ class Settings:
     timeout: float = 60.0
     artefacts: Path | None = None
     required: frozenset[str] = frozenset()
+    strict: bool = True
 
 
 class Bench:
@@ -111,7 +115,12 @@ class Bench:
         workers = case.workers or place.workers or settings.workers
         if case.refused:
             return mute + [self._refusal(case, subject, place, cell, settings) for cell in blank]
-        frames = case.frames()
+        try:
+            frames = case.frames()
+        except InputError as error:
+            if case.named:
+                raise
+            return mute + [replace(cell, reason=f"unreadable: {error}") for cell in blank]
         reasons = unmet(needs_of(frames), capabilities, profile) + subject.refusals(profile, spoken, workers)
         reasons += [f"run parameter {each} is not honoured" for each in case.run if each not in capabilities.run]
         if case.assignment and not capabilities.assignment:
@@ -122,7 +131,7 @@ class Bench:
             run = _play(case, subject, place, capabilities, profile, spoken, workers, settings, frames)
         except FlowparityError as error:
             return mute + [replace(cell, status=Status.ERROR, reason=str(error)) for cell in blank]
-        verdicts = judge(run, self._oracle, subject, settings.levels)
+        verdicts = judge(run, self._oracle, subject, settings.levels, strict=settings.strict)
         return mute + [self._cell(cell, run, verdicts[cell.format], profile, settings) for cell in blank]
 
     def _refusal(self, case: Case, subject: Subject, place: Place, cell: Cell, settings: Settings) -> Cell:
@@ -170,6 +179,7 @@ class Bench:
             shrink=shrink,
             artefacts=artefacts,
             notes=verdict.notes,
+            remarks=verdict.remarks,
         )
 
 

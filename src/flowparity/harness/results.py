@@ -65,6 +65,7 @@ class Cell:
     shrink: str = ""  # the command that makes the smallest capture that fails the same way
     artefacts: str = ""  # directory
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # requirements of level SHOULD that were broken where that is no failure
 
     @property
     def id(self) -> str:
@@ -73,11 +74,15 @@ class Cell:
 
     def lines(self, most: int = 5) -> Iterator[str]:
         """What a person has to read of a failure."""
-        for problem in self.problems[:most]:
-            mark = f" (known: {problem.known})" if problem.known else ""
-            yield f"{self.case} by {self.subject} in {self.format}: {problem}{mark}"
-        if len(self.problems) > most:
-            yield f"… and {len(self.problems) - most} more"
+        alike: dict[tuple[object, ...], list[Problem]] = {}
+        for problem in self.problems:  # the same rule broken in a hundred datagrams is one line
+            alike.setdefault(problem.signature if problem.level is Level.WIRE else (len(alike),), []).append(problem)
+        for first, *others in list(alike.values())[:most]:
+            mark = f" (known: {first.known})" if first.known else ""
+            more = f" (and {len(others)} more like it)" if others else ""
+            yield f"{self.case} by {self.subject} in {self.format}: {first}{mark}{more}"
+        if len(alike) > most:
+            yield f"… and {len(alike) - most} more kinds of mismatch"
         if self.reason:
             yield f"{self.case} by {self.subject} in {self.format}: {self.status}: {self.reason}"
         if self.shrink and self.status is Status.FAIL:

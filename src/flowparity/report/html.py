@@ -70,7 +70,7 @@ def _cell(cell: Cell) -> str:
     lines = [f"<div><code>{escape(cell.case)}</code>: {escape(cell.status)}{escape(level)}, {cell.records} records, {cell.cpu_seconds:.3f} CPU s"]
     if cell.status is not Status.PASS:
         lines.append(f"<pre>{escape(chr(10).join(cell.lines(most=20)))}</pre>")
-    lines += [f"<div class=out>{escape(note)}</div>" for note in cell.notes]
+    lines += [f"<div class=out>{escape(note)}</div>" for note in (*cell.notes, *cell.remarks)]
     if cell.artefacts:
         lines.append(f"<div>artefacts: <code>{escape(cell.artefacts)}</code></div>")
     return "".join([*lines, "</div>"])

@@ -108,7 +108,8 @@ def summary(results: Results) -> str:
 
 def verdict(results: Results) -> str:
     """What the exit status says, in words."""
-    words = {0: "parity", 1: "no parity", 3: "not compared: a subject is not available here"}
+    known = results.counts[Status.KNOWN]
+    words = {0: "parity, but for known faults" if known else "parity", 1: "no parity", 3: "not compared: a subject is not available here"}
     return words[results.exit_code]
 
 
@@ -128,13 +129,17 @@ def render(results: Results) -> RenderableType:
     lines: list[RenderableType] = [table]
     for subject, count, reason in reasons(results):
         lines.append(Text(f"{subject}: {count} left out: {reason}", "dim"))
+    if remarked := sum(bool(cell.remarks) for cell in results.cells):
+        rules = sorted({remark.partition(":")[0] for cell in results.cells for remark in cell.remarks})
+        lines.append(Text(f"remarks in {remarked} cells on requirements of level SHOULD: {', '.join(rules)} (--strict makes them failures)", "yellow"))
     lines.append(Text(f"{verdict(results)}: {summary(results)}", "green" if results.exit_code == 0 else "red"))
     return Group(*lines)
 
 
 def failures(results: Results, most: int = 20) -> Iterator[str]:
-    """The lines that explain what failed, the first few cells in full."""
-    for cell in results.failures[:most]:
+    """The lines that explain what failed, known faults last, the first few cells in full."""
+    cells = results.failures + [cell for cell in results.cells if cell.status is Status.KNOWN]
+    for cell in cells[:most]:
         yield from cell.lines()
-    if len(results.failures) > most:
-        yield f"… and {len(results.failures) - most} more cells; --json, --html and --junit have them all"
+    if len(cells) > most:
+        yield f"… and {len(cells) - most} more cells; --json, --html and --junit have them all"
