@@ -160,7 +160,7 @@ static struct fp_caps memory_caps(uint16_t queues, bool live)
         .size = sizeof(struct fp_caps),
         .flags = FP_CAP_EXACT_TIME | FP_CAP_WIRE_LENGTH | FP_CAP_DROPS_KNOWN | FP_CAP_STAMPS_SEQUENCE | FP_CAP_INTERFACE |
                  (live ? FP_CAP_LIVE : 0),
-        .tier = FP_TIER_SIM,
+        .tier = FP_TIER_FILE, /* captured frames, only not on a disk: it stands in for nothing */
         .ts_source = live ? FP_TS_SENDER : FP_TS_CAPTURE,
         .queues = queues,
         .max_frame = live ? LONGEST : UINT32_MAX,
