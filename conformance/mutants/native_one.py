@@ -37,9 +37,7 @@ def wire_faults(datagrams: dict[str, list[bytes]], fixture: Any, records: Sequen
     profile, mtu = fixture.profile, fixture.run.get("mtu", 1500)
     interval = profile.sampling.interval if profile.sampling else 0
     interval = None if interval == 1 else interval  # 1 in 1 may be announced or not
-    context = Context(
-        mtu=mtu, sampling_interval=interval, template_packets=profile.template_packets, template_seconds=profile.template_seconds
-    )
+    context = Context(mtu=mtu, sampling_interval=interval, template_packets=profile.template_packets, template_seconds=profile.template_seconds)
     for name, payloads in datagrams.items():
         report = check_stream([Datagram(payload, ("192.0.2.1", 1), 0, len(payload) + 28) for payload in payloads], name, context)
         yield from (f"{name}: {finding.rule_id} {finding.text}" for finding in report.findings if not finding.advisory)
