@@ -20,7 +20,7 @@ static size_t padded(size_t length)
 
 static uint8_t *message(const struct fp_stream *s)
 {
-    return s->arena + (size_t)s->slot * FP_DATAGRAM;
+    return s->arena + (size_t)FP_MUTANT(64, s->slot, s->pending) * FP_DATAGRAM;
 }
 
 static void offer(struct fp_stream *s)
@@ -161,7 +161,7 @@ static bool refresh_due(const struct fp_stream *s)
 static void open_message(struct fp_stream *s)
 {
     s->open = true;
-    s->slot = FP_MUTANT(64, (s->slot + 1) % FP_STREAM_SLOTS, s->pending);
+    s->slot = (s->slot + 1) % FP_STREAM_SLOTS;
     s->length = s->encoder->header;
     s->set_id = 0;
     s->set_at = 0;
