@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The suite's quick checks of the native core, in a process of its own: `python native_one.py`, with FLOWPARITY_MUTANT saying which fault the loaded core has.
 
-Prints what noticed, one a line: `fixture NAME` where a fixture's expectation is not met, `wire NAME` where the decoder or a wire rule objects to a datagram or the formats tell different
-records, `invariant NAME` where the accounts do not add up. Exit status 0 whatever they said.
+Prints what noticed, one a line: `fixture NAME` where a fixture's expectation is not met, `wire NAME` where the decoder or a wire rule objects to a
+datagram or the formats tell different records, `invariant NAME` where the accounts do not add up. Exit status 0 whatever they said.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def noticed() -> Iterator[str]:
                 records = records_of(exact["ipfix"])
                 found |= {"invariant"} if result.accounting.broken() else set()
                 compared = merged(records) if fixture.level == "merged" else records
-                lines = [line for line in disagreements(fixture, compared, None, result.final_clock_ns)]
+                lines = list(disagreements(fixture, compared, None, result.final_clock_ns))
                 lines += [line for line in disagreements(fixture, compared, result.accounting) if line not in lines and "verdict" in line]
                 found |= {"fixture"} if lines else set()
                 told_in, result = meter(frames, fixture.profile, fixture.formats, fixture.workers, **choice)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kills the mutants of the native core: one build (FLOWPARITY_MUTANT=runtime) has all of them, native.toml describes them, and every one must be noticed.
 
-`python native_run.py MODULE_DIR` tries first what is quick (native_one.py: fixtures, invariants, wire rules), then, for what that did not notice, the tests of the core and the properties.
+`python native_run.py MODULE_DIR` tries first what is quick (native_one.py: fixtures, invariants, wire rules), then, for what that did not notice, the
+tests of the core and the properties.
 `--table FILE` writes which check noticed which mutant. Exit status 0 if none survived and the core as it is satisfies everything, else 1.
 """
 

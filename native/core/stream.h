@@ -58,7 +58,7 @@ struct fp_stream {
     int64_t opened;
     /* Templates. */
     bool announced;
-    bool fresh; /* no flow since the last templates: it takes more than their own datagrams to need them again */
+    bool fresh;             /* no flow since the last templates: it takes more than their own datagrams to need them again */
     uint32_t since_refresh; /* datagrams */
     int64_t refreshed;
     /* Totals of what was built, for the options records. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Hash flooding, counted: `flood` prints how many of 16,384 flows had to leave their two groups for the stash (whose search is linear) and how
- * many slots with a wrong key a look-up compares on average, in thousandths. First for random keys, then for keys that all collide under the
- * seed that the attacker believes in, in a table with another; then in a table with the very seed that was believed.
+ * Hash flooding, counted: `flood` prints how many of 16,384 flows had to leave their two groups for the stash (whose search is linear) and
+ * how many slots with a wrong key a look-up compares on average, in thousandths. First for random keys, then for keys that all collide
+ * under the seed that the attacker believes in, in a table with another; then in a table with the very seed that was believed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,8 @@ static void drop(void *context, const struct fp_record *r)
 
 static struct fp_flow flow_of(const struct fp_parser *p, uint64_t number)
 {
-    struct fp_flow f = {.kind = FP_IPV4, .packets = 1, .octets = 28, .ts = 1, .word = UINT64_C(1) << FP_WORD_USED | 17u << FP_WORD_PROTOCOL};
+    struct fp_flow f = {
+        .kind = FP_IPV4, .packets = 1, .octets = 28, .ts = 1, .word = UINT64_C(1) << FP_WORD_USED | 17u << FP_WORD_PROTOCOL};
 
     f.source[0] = number * UINT64_C(0x100000001);
     f.ports = number >> 20 & 0xFFFF;

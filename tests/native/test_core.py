@@ -362,7 +362,10 @@ def test_backends_and_injectors_are_listed() -> None:
 
 
 def test_what_waits_is_sent_while_a_datagram_is_being_built() -> None:
-    """The second packet ends the first flow; while the source is quiet, its record lies in a datagram that is not full, behind templates that are ready to go."""
+    """The second packet ends the first flow, and the source is quiet.
+
+    Its record lies in a datagram that is not full, behind templates that are ready to go.
+    """
     frames = [udp(i, START + i * 100 * SECOND, sport=i) for i in range(3)]
     with listener() as receiver:
         config = RunConfig("memory", "pipe:quiet", collectors=(("ipfix", "127.0.0.1", receiver.getsockname()[1]),), trailer=True, ipfix_ns=True)

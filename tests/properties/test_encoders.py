@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is encoded is decoded again: every format, milliseconds and nanoseconds, the reference's encoders on any record and the native ones on what the core makes of programs."""
+"""What is encoded is decoded again: every format, milliseconds and nanoseconds, any record.
+
+The native encoders are fed with what the core makes of programs.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ruling idea of docs/semantics.md: what a record holds does not depend on when sweeps ran, how packets were batched, how the table hashes, how many workers there were, or on disorder."""
+"""The ruling idea of docs/semantics.md: a record does not depend on sweeps, batches, the hash, the number of workers, or on disorder."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def test_sweeps_of_the_reference(program: Program, every: int | None) -> None:
 @FEWER
 @given(programs(backwards=False), st.integers(2, 8))
 def test_number_of_workers(program: Program, workers: int) -> None:
-    """Where times never go back and nothing is sampled (S-VER-3 samples per worker), a packet is judged at its own time by whichever worker; the flow hash keeps a key together (S-CMP-2)."""
+    """Where times never go back and nothing is sampled (S-VER-3 samples per worker), a packet is judged at its own time by any worker.
+
+    The flow hash keeps a key together (S-CMP-2).
+    """
     profile = replace(program.profile, sampling=None)
     one, several = native(program.frames, profile), native(program.frames, profile, workers)
     assert content(several) == content(one)
@@ -72,7 +75,10 @@ def disorder(frames: Sequence[Frame]) -> int:
 @FEWER
 @given(programs(disorder=SECOND, max_size=25), st.lists(st.integers(0, 23), max_size=60))
 def test_disorder_up_to_reorder(program: Program, swaps: Sequence[int]) -> None:
-    """Packets of different keys may pass each other as long as no time lies more than `reorder` behind: every packet is still judged at its own time (S-TIM-2). The order inside a key stays."""
+    """Packets of different keys may pass each other as long as no time lies more than `reorder` behind (S-TIM-2).
+
+    Every packet is still judged at its own time. The order inside a key stays.
+    """
     profile = replace(program.profile, sampling=None)
     frames = list(program.frames)
     for at in swaps:

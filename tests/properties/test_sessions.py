@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A session over a transport that loses datagrams, as a state machine: templates, their refresh by datagrams and by seconds, sequence numbers, and exporters that start anew."""
+"""A session over a transport that loses datagrams, as a state machine.
+
+Templates, their refresh by datagrams and by seconds, sequence numbers, and exporters that start anew.
+"""
 
 from __future__ import annotations
 
