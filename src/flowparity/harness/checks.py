@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -49,6 +50,7 @@ class Run:
     notes: tuple[str, ...]
     capabilities: Capabilities
     frames: Sequence[Frame]
+    not_sent: frozenset[int] = frozenset()  # frames that the injector reported as not sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ def _accounts(run: Run, truth: Truth, name: str, flows: Sequence[DecodedFlow]) -
     if said is None:
         return []
     out = [_account_problem(line[:7], line) for line in said.broken()]
+    out += _arrivals(run)
     for number, each in enumerate(run.outcome.workers):
         out += [_account_problem(line[:7], f"worker {number}: {line}") for line in each.broken()]
     for verdict in _VERDICTS:
@@ -145,6 +148,26 @@ def _accounts(run: Run, truth: Truth, name: str, flows: Sequence[DecodedFlow]) -
     if run.outcome.final_clock_ns != truth.final_clock_ns and run.capabilities.exact_time:
         out.append(_account_problem("S-TIM-5", f"final clock is {run.outcome.final_clock_ns}, expected {truth.final_clock_ns}", "final_clock"))
     return out + _stream_account(said, run, truth, name, flows)
+
+
+def _arrivals(run: Run) -> list[Problem]:
+    """Every frame that was sent came to one worker: the reference meters what the workers say they received, so nothing else would see a loss.
+
+    A run with a filter is not judged, because what a framework filters it does not hand over.
+    """
+    if run.outcome.assignment is None or "filter" in run.case.run:
+        return []
+    times = Counter(index for each in run.outcome.assignment for index in each)
+    lost = [frame.index for frame in run.frames if frame.index not in times and frame.index not in run.not_sent]
+    twice = [index for index, count in times.items() if count > 1]
+    out = []
+    if lost:
+        text = f"{len(lost)} of {len(run.frames)} frames were never received, the first of them frame {lost[0]}"
+        out.append(Problem(Level.CONSERVED, "received", ("S-VER-1",), text, "", tuple(lost[:_MOST])))
+    if twice:
+        text = f"{len(twice)} frames were received more than once, the first of them frame {twice[0]}"
+        out.append(Problem(Level.CONSERVED, "received", ("S-VER-1",), text, "", tuple(twice[:_MOST])))
+    return out
 
 
 def _stream_account(said: Accounting, run: Run, truth: Truth, name: str, flows: Sequence[DecodedFlow]) -> list[Problem]:

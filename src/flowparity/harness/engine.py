@@ -274,10 +274,12 @@ def _play(
         )
         session = subject.start(job)
         notes: list[str] = []
+        not_sent: frozenset[int] = frozenset()
         try:
             session.wait_ready(settings.timeout)
             if place.injector is not None and link.transmit is not None:
                 injection = place.injector.inject(case.capture, link, timeout=settings.timeout)
+                not_sent = frozenset(index for indices in injection.not_sent.values() for index in indices)
                 notes += [f"{len(indices)} frames not sent: {why}" for why, indices in injection.not_sent.items()]
             outcome = session.finish(settings.timeout)
         finally:
@@ -288,4 +290,4 @@ def _play(
         raise SystemFault(f"the collector lost datagrams ({lost}): its receive buffer is too small here; run as root or raise net.core.rmem_max")
     if outcome.error:
         notes.append(f"the input ended early: {outcome.error}")
-    return Run(case, profile, formats, workers, outcome, datagrams, tuple(notes), capabilities, frames)
+    return Run(case, profile, formats, workers, outcome, datagrams, tuple(notes), capabilities, frames, not_sent)

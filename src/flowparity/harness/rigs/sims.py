@@ -41,6 +41,10 @@ class Row:
     options: Mapping[str, str] = field(default_factory=dict)  # of the backend
 
 
+WHOLE = {"buffer": "16384"}
+"""Options of `pfring_zc` under which the longest frame that it declares arrives whole."""
+
+
 def stand_in(backend: str) -> Path:
     """The shared object that stands in for the backend's framework, where this package has it beside its native core."""
     from flowparity import _core
@@ -54,10 +58,10 @@ ROWS = (
     Row("netmap@sim:4/4", "netmap", rings=4, workers=4),
     Row("pfring@sim", "pfring"),
     Row("pfring@sim:4/4", "pfring", rings=4, workers=4),
-    Row("pfring_zc@sim", "pfring_zc"),
-    Row("pfring_zc@sim:4/4", "pfring_zc", rings=4, workers=4),
-    Row("pfring_zc@sim:zc", "pfring_zc", prefix="zc:"),
-    Row("pfring_zc@sim:zc:4/4", "pfring_zc", rings=4, workers=4, prefix="zc:"),
+    Row("pfring_zc@sim", "pfring_zc", options=WHOLE),
+    Row("pfring_zc@sim:4/4", "pfring_zc", rings=4, workers=4, options=WHOLE),
+    Row("pfring_zc@sim:zc", "pfring_zc", prefix="zc:", options=WHOLE),
+    Row("pfring_zc@sim:zc:4/4", "pfring_zc", rings=4, workers=4, prefix="zc:", options=WHOLE),
 )
 """BACKEND@sim[:RINGS/WORKERS]."""
 

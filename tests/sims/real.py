@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backends `netmap` and `pfring` over the real kernel modules: `python -m tests.sims.real [NIC NIC]`, as root, with the modules loaded.
+
+Frames go through a netmap pipe, between two ports of a VALE switch, and from the first NIC to the second (which must be wired to each other), with the replay
+trailer, and what was exported is compared with the reference at every level. A switch learns where addresses are and carries captures of one direction only.
+Prints a transcript; status 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flowparity.harness.cases import Case, cases_of
+from flowparity.harness.engine import Bench, Place, Settings
+from flowparity.harness.interfaces import Availability, Capabilities, Injection, Injector, Link, Rig
+from flowparity.harness.results import Status
+from flowparity.native import Player
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = (
+    "recorded/dns.pcap",
+    "recorded/http-ipv4.pcap",
+    "recorded/ping-fragments.pcap",
+    "vlan/padded.toml",
+    "vlan/qinq.toml",
+    "verdicts/runt.toml",
+    "lengths/padding.toml",
+)
+_TRAILER = 24
+_ETHERNET = 14
+
+
+@dataclass
+class Wire(Rig):
+    """Two ports that are wired to each other, whatever they are."""
+
+    name: str
+    transmit: str
+    receive: str
+    longest: int
+    mtu: int = 0  # of both ends; 0 if they are no interfaces
+    learns: bool = False  # a switch: does not carry a frame to where its destination was seen to send from
+
+    def fits(self, case: Case) -> bool:
+        """Whether every frame reaches the other end."""
+        sources: set[bytes] = set()
+        for frame in case.frames():
+            sources.add(frame.data[6:12])
+            if self.learns and frame.data[:6] in sources:
+                return False
+        return True
+
+    def up(self) -> None:
+        """Brings both ends up and waits for their carrier."""
+        for nic in (self.transmit, self.receive.removeprefix("netmap:")) if self.mtu else ():
+            Path(f"/proc/sys/net/ipv6/conf/{nic}/disable_ipv6").write_text("1", encoding="ascii")
+            subprocess.run(["ip", "link", "set", nic, "up", "promisc", "on", "mtu", str(self.mtu)], check=True)
+            end = time.monotonic() + 20
+            while Path(f"/sys/class/net/{nic}/operstate").read_text(encoding="ascii").strip() != "up" and time.monotonic() < end:
+                time.sleep(0.1)
+
+    def probe(self) -> Availability:
+        return Availability(True)
+
+    def restrict(self, capabilities: Capabilities) -> Capabilities:
+        return replace(
+            capabilities,
+            links=frozenset({1}),
+            max_frame=self.longest - _TRAILER,
+            exact_time=True,
+            time_resolution=1,
+            time_tolerance=0,
+            wire_length=True,
+            truncated=True,
+            interface_source=False,
+            run=capabilities.run - {"filter"},
+        )
+
+    def link(self, capture: Path, queues: int = 1) -> Link:
+        return _WireLink(self)
+
+
+class _WireLink(Link):
+    def __init__(self, wire: Wire) -> None:
+        self.transmit, self.receive = wire.transmit, wire.receive
+        self.collector_address = "127.0.0.1"
+        self.prefix = ()
+        self.trailer = True
+        self.times = "trailer"
+
+    def __enter__(self) -> _WireLink:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Sender(Injector):
+    """An injector of this process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def probe(self) -> Availability:
+        return Availability(True)
+
+    def inject(self, capture: Path, link: Link, *, rate_pps: float | None = None, timeout: float = 60.0) -> Injection:
+        assert link.transmit is not None
+        return Player(self.name, link.transmit).play(capture, trailer=True, rate_pps=rate_pps or 2000.0, timeout=timeout)
+
+
+def wires(nics: tuple[str, str] | None) -> dict[str, tuple[str, Wire, Sender]]:
+    """By name: the backend, its wire and its sender."""
+    out = {
+        "netmap pipe": ("netmap", Wire("netmap pipe", "fpreal{1", "fpreal}1", 65_535), Sender("netmap")),
+        "netmap VALE": ("netmap", Wire("netmap VALE", "vale7:a", "vale7:b", 65_535, learns=True), Sender("netmap")),
+    }
+    if nics is not None:
+        sending, receiving = nics
+        out["pfring NIC"] = ("pfring", Wire("pfring NIC", sending, receiving, 4000 + _ETHERNET, mtu=4000), Sender("af_packet"))
+        out["netmap NIC"] = ("netmap", Wire("netmap NIC", sending, f"netmap:{receiving}", 1500 + _ETHERNET, mtu=1500), Sender("af_packet"))
+    return out
+
+
+def main(arguments: list[str]) -> int:
+    """Every case over every wire."""
+    cases = [case for name in CASES for case in cases_of([ROOT / "fixtures" / name])]
+    bad = 0
+    for title, (backend, wire, sender) in wires((arguments[0], arguments[1]) if len(arguments) > 1 else None).items():
+        wire.up()
+        with Bench([backend], {backend: Place(wire, sender)}) as bench:
+            for case in filter(wire.fits, cases):
+                for cell in bench.run(case, backend, Settings(timeout=60)):
+                    told = cell.reason or "; ".join(str(problem) for problem in cell.problems[:2]) or f"{cell.records} records at {cell.level}"
+                    print(f"{title}: {case.name} in {cell.format}: {cell.status}: {told}", flush=True)
+                    bad += cell.status not in (Status.PASS, Status.LEFT_OUT)
+    print(f"{bad} cells failed" if bad else "parity", flush=True)
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
