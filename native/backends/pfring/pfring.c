@@ -7,17 +7,25 @@
  *  - A received frame stays in the ring only until the next receive, so a burst is copied out of it.
  *  - The kernel puts a stripped tag back, as 0x8100 whatever it was; a stripped tag whose TCI is 0 is lost (upstream behaviour; the
  * capability says so in docs/pf_ring.md).
+ *  - PF_RING sees frames after GRO: with GRO on, merged TCP segments count as one packet. The capability says so; `ethtool -K eth0 gro off
+ * lro off` mends it.
  *  - extended_hdr.timestamp_ns holds nanoseconds when the library fills the long header; the struct timeval beside it only microseconds.
  */
 #include "flowparity/backend.h"
 #include "flowparity/pfring_abi.h"
 
 #include <dlfcn.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #define BURST    64u
 #define ROOM     65536u /* octets for one frame */
@@ -162,6 +170,29 @@ static int open_queue(struct fp_source *source, const struct fp_open_args *args,
     return 0;
 }
 
+/* Whether the kernel merges received TCP segments before PF_RING sees them, which nothing in a packet's header tells afterwards. False for
+ * what is no interface. */
+static bool coalesces(const char *device)
+{
+    struct ethtool_value gro = {.cmd = ETHTOOL_GGRO}, flags = {.cmd = ETHTOOL_GFLAGS};
+    struct ifreq request = {0};
+    size_t length = strcspn(device, "@");
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    if (length < sizeof request.ifr_name) {
+        memcpy(request.ifr_name, device, length);
+        request.ifr_data = (char *)&gro;
+        if (ioctl(fd, SIOCETHTOOL, &request) < 0)
+            gro.data = 0;
+        request.ifr_data = (char *)&flags;
+        if (ioctl(fd, SIOCETHTOOL, &request) < 0)
+            flags.data = 0;
+    }
+    close(fd);
+    return gro.data != 0 || (flags.data & ETH_FLAG_LRO) != 0;
+}
+
 static int ring_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err)
 {
     for (uint32_t i = 0; i < args->noptions; i++)
@@ -185,6 +216,8 @@ static int ring_open(const struct fp_host *host, const struct fp_open_args *args
         }
     }
     describe(&source->lib, caps);
+    if (coalesces(args->input))
+        caps->flags |= FP_CAP_COALESCES;
     caps->queues = args->queues;
     *out = source;
     return 0;

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A stand-in for the netmap kernel module, in user space: preloaded (LD_PRELOAD), it answers open, ioctl, poll and close for /dev/netmap; the file descriptor it gives is a memfd, so that
- * mmap works untouched. Written from netmap(4) and from the behaviour of the real module, which the ABI probe compares. Results over it are of tier `sim`, and no rate of it means anything.
+ * A stand-in for the netmap kernel module, in user space: preloaded (LD_PRELOAD), it answers open, ioctl, poll and close for /dev/netmap;
+ * the file descriptor it gives is a memfd, so that mmap works untouched. Written from netmap(4) and from the behaviour of the real module,
+ * which the ABI probe compares. Results over it are of tier `sim`, and no rate of it means anything.
  *
- * It is stricter than the real module: where that one restores, reinitialises or lets pass, this one aborts and says why (`strict=1`, the default). Its traps are all on by default: rings that
- * start near their wrap, buffers that change from slot to slot, released and unpublished buffers full of 0xDB, frames cut into fragments, tails in the middle of a frame, offsets with garbage
- * above their mask, flag bits that mean nothing, a far and uninteresting ring time.
+ * It is stricter than the real module: where that one restores, reinitialises or lets pass, this one aborts and says why (`strict=1`, the
+ * default). Its traps are all on by default: rings that start near their wrap, buffers that change from slot to slot, released and
+ * unpublished buffers full of 0xDB, frames cut into fragments, tails in the middle of a frame, offsets with garbage above their mask, flag
+ * bits that mean nothing, a far and uninteresting ring time.
  *
  * Environment: FLOWPARITY_NETMAP_SIM="key=value,…"
  *   capture=PATH  classic pcap file (µs or ns) whose frames the port NAME receives      port=NAME    its name (sim0)
- *   rings=N       receive rings (1)         slots=N   slots in each ring (64)           buf=N        octets in a buffer (2048); slots and buf are read once
- *   seed=N        of every choice (1)       strict=0  behave as the real module does    traps=0      no traps, only the interface
- *   fail=WHAT     ENOENT, EACCES at open; ENXIO, EBUSY, ENOMEM, EINVAL, ENOTTY, VERSION at NIOCCTRL
- * A port that is named by an absolute path is the same port with further settings, which are in that file. Whoever opens the port when nobody has it gets fresh rings, settings read again and
- * the capture from its beginning, so that one process can serve many captures. Ports named X{N and X}N are the two ends of a pipe.
+ *   rings=N       receive rings (1)         slots=N   slots in each ring (64)           buf=N        octets in a buffer (2048); slots and
+ * buf are read once seed=N        of every choice (1)       strict=0  behave as the real module does    traps=0      no traps, only the
+ * interface fail=WHAT     ENOENT, EACCES at open; ENXIO, EBUSY, ENOMEM, EINVAL, ENOTTY, VERSION at NIOCCTRL A port that is named by an
+ * absolute path is the same port with further settings, which are in that file. Whoever opens the port when nobody has it gets fresh rings,
+ * settings read again and the capture from its beginning, so that one process can serve many captures. Ports named X{N and X}N are the two
+ * ends of a pipe.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -40,8 +43,10 @@
 #define MAX_FDS   1024
 #define IF_AREA   4096
 #define POISON    0xDB
-#define LATE      700000 /* microseconds by which ring->ts is wrong under the traps: within the tolerance that fits a ring's time, and nothing that could be taken for a packet's */
-#define SPIN      4
+#define LATE                                                                                                                               \
+    700000 /* microseconds by which ring->ts is wrong under the traps: within the tolerance that fits a ring's time, and nothing that      \
+              could be taken for a packet's */
+#define SPIN 4
 
 PUBLIC const int fp_netmap_sim = 1; /* how a backend knows that it runs over the stand-in */
 
@@ -64,7 +69,7 @@ struct kring { /* the kernel's view of one ring; ring offset is from the start o
     uint32_t done;    /* octets of feed.first that earlier fragments carried */
     uint32_t pieces_left;
     uint32_t stall; /* syncs that publish nothing, while a frame is unfinished */
-    int owner; /* the exclusive owner's descriptor, or -1 */
+    int owner;      /* the exclusive owner's descriptor, or -1 */
 };
 
 struct port {
@@ -96,7 +101,8 @@ static struct {
     struct descriptor fds[MAX_FDS];
 } sim = {.lock = PTHREAD_MUTEX_INITIALIZER, .memfd = -1};
 
-__attribute__((noreturn, format(printf, 1, 2))) static void illegal(const char *format, ...) {
+__attribute__((noreturn, format(printf, 1, 2))) static void illegal(const char *format, ...)
+{
     char text[256];
     va_list args;
     va_start(args, format);
@@ -106,7 +112,8 @@ __attribute__((noreturn, format(printf, 1, 2))) static void illegal(const char *
     abort();
 }
 
-static uint64_t roll(uint64_t below) { /* SplitMix64 */
+static uint64_t roll(uint64_t below)
+{ /* SplitMix64 */
     uint64_t z = sim.random += UINT64_C(0x9E3779B97F4A7C15);
     z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
@@ -114,19 +121,23 @@ static uint64_t roll(uint64_t below) { /* SplitMix64 */
     return below == 0 ? z : z % below;
 }
 
-static void *real(const char *name) {
+static void *real(const char *name)
+{
     return dlsym(RTLD_NEXT, name);
 }
 
-static struct netmap_ring *ring_of(const struct kring *k) {
+static struct netmap_ring *ring_of(const struct kring *k)
+{
     return (struct netmap_ring *)(sim.region + k->offset);
 }
 
-static uint8_t *buffer(uint32_t index) {
+static uint8_t *buffer(uint32_t index)
+{
     return sim.region + sim.buffers + (size_t)index * sim.buf;
 }
 
-static uint32_t take_buffer(void) {
+static uint32_t take_buffer(void)
+{
     if (sim.nfree == 0)
         illegal("the stand-in itself ran out of buffers");
     uint32_t at = sim.traps ? (uint32_t)roll(sim.nfree) : sim.nfree - 1, index = sim.free_bufs[at];
@@ -134,7 +145,8 @@ static uint32_t take_buffer(void) {
     return index;
 }
 
-static void give_buffer(uint32_t index) {
+static void give_buffer(uint32_t index)
+{
     memset(buffer(index), POISON, sim.buf);
     sim.free_bufs[sim.nfree++] = index;
 }
@@ -143,7 +155,8 @@ static void give_buffer(uint32_t index) {
 #define SET(pointer, type, value) (*(type *)(uintptr_t)(pointer) = (value))
 
 /* A ring as it is when nobody has used it yet. */
-static void reset_ring(struct kring *k, bool receive) {
+static void reset_ring(struct kring *k, bool receive)
+{
     struct netmap_ring *r = ring_of(k);
     uint32_t start = sim.traps ? sim.slots - 3 : 0;
     for (struct frame *frame = k->feed.first, *next; frame != NULL; frame = next) {
@@ -155,7 +168,7 @@ static void reset_ring(struct kring *k, bool receive) {
     k->done = k->stall = k->idle_polls = 0;
     k->hwcur = k->cur = start;
     k->hwtail = receive ? start : (start + sim.slots - 1) % sim.slots;
-    SET(&r->offset_mask, uint64_t, sim.traps && receive ? 0xFF : 0);
+    SET(&r->offset_mask, uint64_t, sim.traps &&receive ? 0xFF : 0);
     r->head = r->cur = start;
     r->tail = k->hwtail;
     for (uint32_t i = 0; i < sim.slots; i++) {
@@ -164,7 +177,8 @@ static void reset_ring(struct kring *k, bool receive) {
     }
 }
 
-static void make_ring(struct kring *k, unsigned id, bool receive) {
+static void make_ring(struct kring *k, unsigned id, bool receive)
+{
     k->offset = sim.used;
     sim.used += (sizeof(struct netmap_ring) + sim.slots * sizeof(struct netmap_slot) + 4095) & ~(size_t)4095;
     struct netmap_ring *r = ring_of(k);
@@ -178,14 +192,16 @@ static void make_ring(struct kring *k, unsigned id, bool receive) {
     reset_ring(k, receive);
 }
 
-static struct port *find_port(const char *name) {
+static struct port *find_port(const char *name)
+{
     for (unsigned i = 1; i < sim.nports; i++) /* the first is the fed one */
         if (strcmp(sim.ports[i].name, name) == 0)
             return &sim.ports[i];
     return NULL;
 }
 
-static struct port *make_port(const char *name, unsigned rings) {
+static struct port *make_port(const char *name, unsigned rings)
+{
     if (sim.nports == MAX_PORTS)
         return NULL;
     struct port *port = &sim.ports[sim.nports++];
@@ -198,7 +214,8 @@ static struct port *make_port(const char *name, unsigned rings) {
     return port;
 }
 
-static void feed_ring(struct kring *k, const uint8_t *data, uint32_t len, bool more) {
+static void feed_ring(struct kring *k, const uint8_t *data, uint32_t len, bool more)
+{
     struct frame *frame = malloc(sizeof *frame + len);
     if (frame == NULL)
         illegal("the stand-in itself ran out of memory");
@@ -209,9 +226,11 @@ static void feed_ring(struct kring *k, const uint8_t *data, uint32_t len, bool m
 }
 
 /* The ring of a frame, as RSS would choose it: by the addresses behind the tags, alike for both directions, so that no flow is split. */
-static unsigned choose_ring(const uint8_t *d, uint32_t len, unsigned rings) {
+static unsigned choose_ring(const uint8_t *d, uint32_t len, unsigned rings)
+{
     uint32_t at = 12, sum = 0;
-    while (at + 4 <= len && ((d[at] == 0x81 && d[at + 1] == 0) || (d[at] == 0x88 && d[at + 1] == 0xA8) || (d[at] == 0x91 && d[at + 1] == 0)))
+    while (at + 4 <= len &&
+           ((d[at] == 0x81 && d[at + 1] == 0) || (d[at] == 0x88 && d[at + 1] == 0xA8) || (d[at] == 0x91 && d[at + 1] == 0)))
         at += 4;
     bool four = at + 2 + 20 <= len && d[at] == 8 && d[at + 1] == 0, six = at + 2 + 40 <= len && d[at] == 0x86 && d[at + 1] == 0xDD;
     if (!four && !six)
@@ -222,13 +241,15 @@ static unsigned choose_ring(const uint8_t *d, uint32_t len, unsigned rings) {
     return sum % rings;
 }
 
-static uint32_t word(const uint8_t *p, bool swap) {
+static uint32_t word(const uint8_t *p, bool swap)
+{
     uint32_t v;
     memcpy(&v, p, 4);
     return swap ? __builtin_bswap32(v) : v;
 }
 
-static void load_capture(struct port *port) {
+static void load_capture(struct port *port)
+{
     FILE *file = fopen(sim.capture, "rb");
     uint8_t header[24], record[16], *data = malloc(1 << 18);
     if (file == NULL || data == NULL || fread(header, 24, 1, file) != 1)
@@ -246,7 +267,8 @@ static void load_capture(struct port *port) {
     fclose(file);
 }
 
-static void read_settings(char *text) {
+static void read_settings(char *text)
+{
     for (char *pair; (pair = strsep(&text, ",\n")) != NULL;) {
         char *value = strchr(pair, '=');
         if (value == NULL)
@@ -275,7 +297,8 @@ static void read_settings(char *text) {
 }
 
 /* The defaults, what the environment says, and what the file says if the port is named by one. Returns false if there is no such file. */
-static bool settle(const char *path) {
+static bool settle(const char *path)
+{
     char text[8192];
     sim.strict = sim.traps = true;
     sim.rings = 1, sim.random = 1;
@@ -295,7 +318,8 @@ static bool settle(const char *path) {
     return true;
 }
 
-static void start(void) {
+static void start(void)
+{
     if (sim.ready)
         return;
     sim.slots = 64, sim.buf = 2048;
@@ -318,12 +342,15 @@ static void start(void) {
     make_port(sim.name, MAX_RINGS);
 }
 
-static bool failing(const char *what) {
+static bool failing(const char *what)
+{
     return strcmp(sim.fail, what) == 0;
 }
 
-/* The port with a capture, by its name or by the path of its settings; anew if nobody has it. NULL if it is not meant, or is another one at present. */
-static struct port *fed_port(const char *name, bool load) {
+/* The port with a capture, by its name or by the path of its settings; anew if nobody has it. NULL if it is not meant, or is another one at
+ * present. */
+static struct port *fed_port(const char *name, bool load)
+{
     struct port *port = &sim.ports[0];
     if (port->users > 0)
         return strcmp(port->name, name) == 0 ? port : NULL;
@@ -341,7 +368,8 @@ static struct port *fed_port(const char *name, bool load) {
 }
 
 /* Both ends of a pipe come into being when one is named. */
-static struct port *pipe_port(const char *name) {
+static struct port *pipe_port(const char *name)
+{
     char other[NETMAP_REQ_IFNAMSIZ];
     memcpy(other, name, strlen(name) + 1);
     char *mark = strpbrk(other, "{}");
@@ -356,14 +384,16 @@ static struct port *pipe_port(const char *name) {
     return a;
 }
 
-static struct port *port_called(const char *name, bool load) {
+static struct port *port_called(const char *name, bool load)
+{
     struct port *port = fed_port(name, load);
     if (port == NULL)
         port = find_port(name);
     return port == NULL ? pipe_port(name) : port;
 }
 
-static int do_register(int fd, struct nmreq_header *header) {
+static int do_register(int fd, struct nmreq_header *header)
+{
     struct nmreq_register *reg = (struct nmreq_register *)(uintptr_t)header->nr_body;
     struct descriptor *d = &sim.fds[fd];
     if (d->port != NULL)
@@ -418,7 +448,8 @@ static int do_register(int fd, struct nmreq_header *header) {
     return 0;
 }
 
-static int do_control(int fd, struct nmreq_header *header) {
+static int do_control(int fd, struct nmreq_header *header)
+{
     static const struct {
         const char *name;
         int code;
@@ -452,15 +483,18 @@ static int do_control(int fd, struct nmreq_header *header) {
     return 0;
 }
 
-static uint32_t between(uint32_t from, uint32_t to) { /* slots from `from` up to `to` */
+static uint32_t between(uint32_t from, uint32_t to)
+{ /* slots from `from` up to `to` */
     return (to + sim.slots - from) % sim.slots;
 }
 
 /* What the real module checks before a sync. Returns false for an illegal head or cur, after putting things right as it would. */
-static bool prologue(struct kring *k) {
+static bool prologue(struct kring *k)
+{
     struct netmap_ring *r = ring_of(k);
     uint32_t owned = between(k->hwcur, k->hwtail);
-    bool good = r->head < sim.slots && r->cur < sim.slots && between(k->hwcur, r->head) <= owned && between(k->hwcur, r->cur) <= owned && between(k->hwcur, r->head) <= between(k->hwcur, r->cur);
+    bool good = r->head < sim.slots && r->cur < sim.slots && between(k->hwcur, r->head) <= owned && between(k->hwcur, r->cur) <= owned &&
+                between(k->hwcur, r->head) <= between(k->hwcur, r->cur);
     if (sim.strict) {
         if (!good)
             illegal("ring %u: head %u and cur %u are not between %u and tail %u", r->ringid, r->head, r->cur, k->hwcur, k->hwtail);
@@ -480,7 +514,8 @@ static bool prologue(struct kring *k) {
 }
 
 /* Puts the next piece of the feed into a slot. */
-static void publish_piece(struct kring *k) {
+static void publish_piece(struct kring *k)
+{
     struct netmap_ring *r = ring_of(k);
     struct frame *frame = k->feed.first;
     uint32_t left = frame->len - k->done, offset = sim.traps ? (uint32_t)roll(32) * 2 : 0, room = sim.buf - offset;
@@ -510,7 +545,8 @@ static void publish_piece(struct kring *k) {
     free(frame);
 }
 
-static bool sync_receive(struct kring *k) {
+static bool sync_receive(struct kring *k)
+{
     struct netmap_ring *r = ring_of(k);
     bool good = prologue(k);
     if (good) {
@@ -537,7 +573,8 @@ static bool sync_receive(struct kring *k) {
     return good;
 }
 
-static bool sync_transmit(struct port *port, unsigned which) {
+static bool sync_transmit(struct port *port, unsigned which)
+{
     struct kring *k = &port->tx[which];
     struct netmap_ring *r = ring_of(k);
     if (!prologue(k))
@@ -552,11 +589,13 @@ static bool sync_transmit(struct port *port, unsigned which) {
     return true;
 }
 
-static bool ours(int fd) {
+static bool ours(int fd)
+{
     return fd >= 0 && fd < MAX_FDS && sim.fds[fd].used;
 }
 
-static int open_device(void) {
+static int open_device(void)
+{
     pthread_mutex_lock(&sim.lock);
     start();
     int fd = -1;
@@ -574,32 +613,37 @@ static int open_device(void) {
     return fd;
 }
 
-#define OPEN(name, ...)                                                                                                                                                                                \
-    va_list args;                                                                                                                                                                                      \
-    va_start(args, flags);                                                                                                                                                                             \
-    unsigned mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(args, unsigned) : 0;                                                                                                                 \
-    va_end(args);                                                                                                                                                                                      \
-    if (strcmp(path, "/dev/netmap") == 0)                                                                                                                                                              \
-        return open_device();                                                                                                                                                                          \
+#define OPEN(name, ...)                                                                                                                    \
+    va_list args;                                                                                                                          \
+    va_start(args, flags);                                                                                                                 \
+    unsigned mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(args, unsigned) : 0;                                                     \
+    va_end(args);                                                                                                                          \
+    if (strcmp(path, "/dev/netmap") == 0)                                                                                                  \
+        return open_device();                                                                                                              \
     return ((int (*)(__VA_ARGS__))real(name))
 
-PUBLIC int open(const char *path, int flags, ...) {
+PUBLIC int open(const char *path, int flags, ...)
+{
     OPEN("open", const char *, int, ...)(path, flags, mode);
 }
 
-PUBLIC int open64(const char *path, int flags, ...) {
+PUBLIC int open64(const char *path, int flags, ...)
+{
     OPEN("open64", const char *, int, ...)(path, flags, mode);
 }
 
-PUBLIC int openat(int directory, const char *path, int flags, ...) {
+PUBLIC int openat(int directory, const char *path, int flags, ...)
+{
     OPEN("openat", int, const char *, int, ...)(directory, path, flags, mode);
 }
 
-PUBLIC int openat64(int directory, const char *path, int flags, ...) {
+PUBLIC int openat64(int directory, const char *path, int flags, ...)
+{
     OPEN("openat64", int, const char *, int, ...)(directory, path, flags, mode);
 }
 
-PUBLIC int ioctl(int fd, unsigned long request, ...) {
+PUBLIC int ioctl(int fd, unsigned long request, ...)
+{
     va_list args;
     va_start(args, request);
     void *argument = va_arg(args, void *);
@@ -630,7 +674,8 @@ PUBLIC int ioctl(int fd, unsigned long request, ...) {
 }
 
 /* One pass of the module's poll: level-triggered on cur != tail after a sync of all bound rings. */
-static short poll_once(int fd, short events) {
+static short poll_once(int fd, short events)
+{
     struct descriptor *d = &sim.fds[fd];
     if (d->port == NULL)
         return POLLERR;
@@ -658,13 +703,15 @@ static short poll_once(int fd, short events) {
     return result;
 }
 
-static int64_t monotonic_ms(void) {
+static int64_t monotonic_ms(void)
+{
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
-PUBLIC int poll(struct pollfd *set, nfds_t count, int timeout) {
+PUBLIC int poll(struct pollfd *set, nfds_t count, int timeout)
+{
     int (*next)(struct pollfd *, nfds_t, int) = (int (*)(struct pollfd *, nfds_t, int))real("poll");
     bool any = false;
     for (nfds_t i = 0; i < count; i++)
@@ -692,20 +739,23 @@ PUBLIC int poll(struct pollfd *set, nfds_t count, int timeout) {
     }
 }
 
-PUBLIC int __poll_chk(struct pollfd *set, nfds_t count, int timeout, size_t size) {
+PUBLIC int __poll_chk(struct pollfd *set, nfds_t count, int timeout, size_t size)
+{
     if (size / sizeof *set < count)
         abort();
     return poll(set, count, timeout);
 }
 
-PUBLIC int ppoll(struct pollfd *set, nfds_t count, const struct timespec *timeout, const sigset_t *mask) {
+PUBLIC int ppoll(struct pollfd *set, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+{
     for (nfds_t i = 0; i < count; i++)
         if (ours(set[i].fd))
             return poll(set, count, timeout == NULL ? -1 : (int)(timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000));
     return ((int (*)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *))real("ppoll"))(set, count, timeout, mask);
 }
 
-PUBLIC int close(int fd) {
+PUBLIC int close(int fd)
+{
     if (ours(fd)) {
         pthread_mutex_lock(&sim.lock);
         struct descriptor *d = &sim.fds[fd];

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A stand-in for libpfring.so: the documented calls of PF_RING (1-copy) and PF_RING ZC that the backends use, fed from a capture file. Results over it are of tier `sim`, and no rate of it means
- * anything. Written from the documented interface; nothing of the library is in it.
+ * A stand-in for libpfring.so: the documented calls of PF_RING (1-copy) and PF_RING ZC that the backends use, fed from a capture file.
+ * Results over it are of tier `sim`, and no rate of it means anything. Written from the documented interface; nothing of the library is in
+ * it.
  *
- * It is stricter than the real thing and aborts on illegal use: handles that are foreign, used twice or leaked, devices closed after their cluster. Its traps are all on: every receive swaps the
- * handles for others, data lies far from its handle and moves, handed-back buffers are full of 0xDB, there is no time without a timestamp flag, the FCS stays in when asked for.
+ * It is stricter than the real thing and aborts on illegal use: handles that are foreign, used twice or leaked, devices closed after their
+ * cluster. Its traps are all on: every receive swaps the handles for others, data lies far from its handle and moves, handed-back buffers
+ * are full of 0xDB, there is no time without a timestamp flag, the FCS stays in when asked for.
  *
  * Environment: FLOWPARITY_PFRING_SIM="key=value,…"
  *   capture=PATH  classic pcap file (µs or ns)    device=NAME (sim0)   queues=N (1)   seed=N (1)
  *   drop=N        lose the first N frames and count them
  *   fail=WHAT     ENOBUFS, EBUSY at create_cluster; ENOTSOCK, ENODEV, EPERM at open; DEMO: delivery ends after 100 packets
- * A device that is named by an absolute path is the same device with further settings, which are in that file; they and the capture are read anew when nobody has any device open.
+ * A device that is named by an absolute path is the same device with further settings, which are in that file; they and the capture are
+ * read anew when nobody has any device open.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -83,7 +86,8 @@ static struct {
     bool taken[MAX_QUEUES];
 } sim = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-__attribute__((noreturn, format(printf, 1, 2))) static void illegal(const char *format, ...) {
+__attribute__((noreturn, format(printf, 1, 2))) static void illegal(const char *format, ...)
+{
     char text[256];
     va_list args;
     va_start(args, format);
@@ -93,7 +97,8 @@ __attribute__((noreturn, format(printf, 1, 2))) static void illegal(const char *
     abort();
 }
 
-static uint64_t roll(uint64_t below) { /* SplitMix64 */
+static uint64_t roll(uint64_t below)
+{ /* SplitMix64 */
     uint64_t z = sim.random += UINT64_C(0x9E3779B97F4A7C15);
     z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
@@ -101,9 +106,11 @@ static uint64_t roll(uint64_t below) { /* SplitMix64 */
 }
 
 /* The queue of a frame, as RSS would choose it: by the addresses behind the tags, alike for both directions, so that no flow is split. */
-static unsigned choose_queue(const uint8_t *d, uint32_t len) {
+static unsigned choose_queue(const uint8_t *d, uint32_t len)
+{
     uint32_t at = 12, sum = 0;
-    while (at + 4 <= len && ((d[at] == 0x81 && d[at + 1] == 0) || (d[at] == 0x88 && d[at + 1] == 0xA8) || (d[at] == 0x91 && d[at + 1] == 0)))
+    while (at + 4 <= len &&
+           ((d[at] == 0x81 && d[at + 1] == 0) || (d[at] == 0x88 && d[at + 1] == 0xA8) || (d[at] == 0x91 && d[at + 1] == 0)))
         at += 4;
     bool four = at + 2 + 20 <= len && d[at] == 8 && d[at + 1] == 0, six = at + 2 + 40 <= len && d[at] == 0x86 && d[at + 1] == 0xDD;
     if (!four && !six)
@@ -114,13 +121,15 @@ static unsigned choose_queue(const uint8_t *d, uint32_t len) {
     return sum % sim.queues;
 }
 
-static uint32_t word(const uint8_t *p, bool swap) {
+static uint32_t word(const uint8_t *p, bool swap)
+{
     uint32_t v;
     memcpy(&v, p, 4);
     return swap ? __builtin_bswap32(v) : v;
 }
 
-static void load_capture(void) {
+static void load_capture(void)
+{
     FILE *file = fopen(sim.capture, "rb");
     uint8_t header[24], record[16];
     if (file == NULL || fread(header, 24, 1, file) != 1)
@@ -143,7 +152,8 @@ static void load_capture(void) {
     fclose(file);
 }
 
-static void read_settings(char *text) {
+static void read_settings(char *text)
+{
     for (char *pair; (pair = strsep(&text, ",\n")) != NULL;) {
         char *value = strchr(pair, '=');
         if (value == NULL)
@@ -165,8 +175,10 @@ static void read_settings(char *text) {
     }
 }
 
-/* The defaults, what the environment says, and what the file says if the device is named by one; then the capture, from its beginning. Returns false if there is no such file. */
-static bool settle(const char *path) {
+/* The defaults, what the environment says, and what the file says if the device is named by one; then the capture, from its beginning.
+ * Returns false if there is no such file. */
+static bool settle(const char *path)
+{
     char text[8192];
     for (unsigned q = 0; q < MAX_QUEUES; q++) {
         for (struct frame *frame = sim.first[q], *next; frame != NULL; frame = next) {
@@ -196,25 +208,29 @@ static bool settle(const char *path) {
     return true;
 }
 
-static void start(void) {
+static void start(void)
+{
     if (!sim.ready)
         settle(NULL);
     sim.ready = true;
 }
 
-static bool idle(void) {
+static bool idle(void)
+{
     for (unsigned q = 0; q < MAX_QUEUES; q++)
         if (sim.taken[q])
             return false;
     return true;
 }
 
-static bool failing(const char *what) {
+static bool failing(const char *what)
+{
     return strcmp(sim.fail, what) == 0;
 }
 
 /* Checks a device name ("[zc:]NAME[@queue]") and claims its queue; -1 with errno set. */
-static int claim(const char *name, bool zero_copy) {
+static int claim(const char *name, bool zero_copy)
+{
     if (failing("EPERM") || failing("ENODEV")) {
         errno = failing("EPERM") ? EPERM : ENODEV;
         return -1;
@@ -257,7 +273,8 @@ static int claim(const char *name, bool zero_copy) {
 }
 
 /* The next frame of a queue, losing those that are to be lost. */
-static struct frame *next_frame(unsigned queue, uint64_t *dropped) {
+static struct frame *next_frame(unsigned queue, uint64_t *dropped)
+{
     for (;;) {
         struct frame *frame = sim.first[queue];
         if (frame == NULL)
@@ -273,13 +290,16 @@ static struct frame *next_frame(unsigned queue, uint64_t *dropped) {
     }
 }
 
-static bool expired(void) {
+static bool expired(void)
+{
     return failing("DEMO") && sim.delivered >= 100;
 }
 
 /* Zero copy. */
 
-PUBLIC pfring_zc_cluster *pfring_zc_create_cluster(uint32_t id, uint32_t buffer_len, uint32_t metadata_len, uint32_t buffers, int32_t numa_node, const char *hugepages, uint32_t flags) {
+PUBLIC pfring_zc_cluster *pfring_zc_create_cluster(uint32_t id, uint32_t buffer_len, uint32_t metadata_len, uint32_t buffers,
+                                                   int32_t numa_node, const char *hugepages, uint32_t flags)
+{
     (void)id, (void)metadata_len, (void)numa_node, (void)hugepages, (void)flags;
     pthread_mutex_lock(&sim.lock);
     start();
@@ -300,13 +320,15 @@ PUBLIC pfring_zc_cluster *pfring_zc_create_cluster(uint32_t id, uint32_t buffer_
     };
     memset(c->memory, POISON, (size_t)buffers * buffer_len);
     for (uint32_t i = 0; i < buffers; i++) {
-        c->buffers[i] = (struct buffer){.magic = MAGIC, .data = c->memory + (size_t)(buffers - 1 - i) * buffer_len}; /* far, and in another order */
+        c->buffers[i] =
+            (struct buffer){.magic = MAGIC, .data = c->memory + (size_t)(buffers - 1 - i) * buffer_len}; /* far, and in another order */
         c->free_list[c->nfree++] = &c->buffers[i];
     }
     return c;
 }
 
-static struct buffer *take_buffer(pfring_zc_cluster *c) {
+static struct buffer *take_buffer(pfring_zc_cluster *c)
+{
     if (c->nfree == 0)
         return NULL;
     uint32_t at = (uint32_t)roll(c->nfree);
@@ -316,7 +338,8 @@ static struct buffer *take_buffer(pfring_zc_cluster *c) {
     return b;
 }
 
-static void give_buffer(pfring_zc_cluster *c, struct pfring_zc_pkt_buff *handle, const char *what) {
+static void give_buffer(pfring_zc_cluster *c, struct pfring_zc_pkt_buff *handle, const char *what)
+{
     struct buffer *b = (struct buffer *)handle;
     if (b < c->buffers || b >= c->buffers + c->count || ((uintptr_t)b - (uintptr_t)c->buffers) % sizeof *b != 0 || b->magic != MAGIC)
         illegal("%s: a handle that is not of this cluster", what);
@@ -328,7 +351,8 @@ static void give_buffer(pfring_zc_cluster *c, struct pfring_zc_pkt_buff *handle,
     c->free_list[c->nfree++] = b;
 }
 
-PUBLIC void pfring_zc_destroy_cluster(pfring_zc_cluster *c) {
+PUBLIC void pfring_zc_destroy_cluster(pfring_zc_cluster *c)
+{
     if (c->open_devices > 0)
         illegal("the cluster is destroyed while %u devices are open", c->open_devices);
     if (c->nfree != c->count)
@@ -339,7 +363,8 @@ PUBLIC void pfring_zc_destroy_cluster(pfring_zc_cluster *c) {
     free(c);
 }
 
-PUBLIC pfring_zc_queue *pfring_zc_open_device(pfring_zc_cluster *c, const char *name, int mode, uint32_t flags) {
+PUBLIC pfring_zc_queue *pfring_zc_open_device(pfring_zc_cluster *c, const char *name, int mode, uint32_t flags)
+{
     if (mode != PFRING_ZC_RX_ONLY)
         illegal("open_device in mode %d: a meter only receives", mode);
     pthread_mutex_lock(&sim.lock);
@@ -353,7 +378,8 @@ PUBLIC pfring_zc_queue *pfring_zc_open_device(pfring_zc_cluster *c, const char *
     return queue;
 }
 
-PUBLIC void pfring_zc_close_device(pfring_zc_queue *queue) {
+PUBLIC void pfring_zc_close_device(pfring_zc_queue *queue)
+{
     pthread_mutex_lock(&sim.lock);
     queue->cluster->open_devices--;
     sim.taken[queue->index] = false;
@@ -361,20 +387,23 @@ PUBLIC void pfring_zc_close_device(pfring_zc_queue *queue) {
     free(queue);
 }
 
-PUBLIC struct pfring_zc_pkt_buff *pfring_zc_get_packet_handle(pfring_zc_cluster *c) {
+PUBLIC struct pfring_zc_pkt_buff *pfring_zc_get_packet_handle(pfring_zc_cluster *c)
+{
     pthread_mutex_lock(&sim.lock);
     struct buffer *b = take_buffer(c);
     pthread_mutex_unlock(&sim.lock);
     return b == NULL ? NULL : &b->handle;
 }
 
-PUBLIC void pfring_zc_release_packet_handle(pfring_zc_cluster *c, struct pfring_zc_pkt_buff *handle) {
+PUBLIC void pfring_zc_release_packet_handle(pfring_zc_cluster *c, struct pfring_zc_pkt_buff *handle)
+{
     pthread_mutex_lock(&sim.lock);
     give_buffer(c, handle, "release_packet_handle");
     pthread_mutex_unlock(&sim.lock);
 }
 
-static void fill(const pfring_zc_queue *queue, struct buffer *b, const struct frame *frame) {
+static void fill(const pfring_zc_queue *queue, struct buffer *b, const struct frame *frame)
+{
     uint32_t room = queue->cluster->buffer_len, fcs = (queue->flags & PFRING_ZC_DO_NOT_STRIP_FCS) != 0 ? 4 : 0;
     uint32_t len = frame->len > room - fcs ? room - fcs : frame->len;
     memcpy(b->data, frame->data, len);
@@ -386,7 +415,8 @@ static void fill(const pfring_zc_queue *queue, struct buffer *b, const struct fr
     }
 }
 
-PUBLIC int pfring_zc_recv_pkt_burst(pfring_zc_queue *queue, struct pfring_zc_pkt_buff **handles, uint32_t max, uint8_t wait) {
+PUBLIC int pfring_zc_recv_pkt_burst(pfring_zc_queue *queue, struct pfring_zc_pkt_buff **handles, uint32_t max, uint8_t wait)
+{
     if (wait != 0)
         illegal("the stand-in does not block: nothing would wake it");
     pthread_mutex_lock(&sim.lock);
@@ -411,28 +441,32 @@ PUBLIC int pfring_zc_recv_pkt_burst(pfring_zc_queue *queue, struct pfring_zc_pkt
     return count;
 }
 
-PUBLIC uint8_t *pfring_zc_pkt_buff_data(struct pfring_zc_pkt_buff *handle, pfring_zc_queue *queue) {
+PUBLIC uint8_t *pfring_zc_pkt_buff_data(struct pfring_zc_pkt_buff *handle, pfring_zc_queue *queue)
+{
     struct buffer *b = (struct buffer *)handle;
     if (b < queue->cluster->buffers || b >= queue->cluster->buffers + queue->cluster->count || b->magic != MAGIC || b->state != WITH_USER)
         illegal("pkt_buff_data: a handle that is not the caller's");
     return b->data;
 }
 
-PUBLIC int pfring_zc_stats(pfring_zc_queue *queue, struct pfring_zc_stat *stats) {
+PUBLIC int pfring_zc_stats(pfring_zc_queue *queue, struct pfring_zc_stat *stats)
+{
     pthread_mutex_lock(&sim.lock);
     *stats = (struct pfring_zc_stat){.recv = queue->received, .drop = queue->dropped};
     pthread_mutex_unlock(&sim.lock);
     return 0;
 }
 
-PUBLIC int pfring_zc_set_bpf_filter(pfring_zc_queue *queue, const char *filter) {
+PUBLIC int pfring_zc_set_bpf_filter(pfring_zc_queue *queue, const char *filter)
+{
     (void)queue, (void)filter;
     return -1;
 }
 
 /* The ordinary interface. */
 
-PUBLIC pfring_ring *pfring_open(const char *name, uint32_t caplen, uint32_t flags) {
+PUBLIC pfring_ring *pfring_open(const char *name, uint32_t caplen, uint32_t flags)
+{
     (void)flags;
     pthread_mutex_lock(&sim.lock);
     start();
@@ -446,30 +480,35 @@ PUBLIC pfring_ring *pfring_open(const char *name, uint32_t caplen, uint32_t flag
     return ring;
 }
 
-PUBLIC void pfring_close(pfring_ring *ring) {
+PUBLIC void pfring_close(pfring_ring *ring)
+{
     pthread_mutex_lock(&sim.lock);
     sim.taken[ring->index] = false;
     pthread_mutex_unlock(&sim.lock);
     free(ring);
 }
 
-PUBLIC int pfring_enable_ring(pfring_ring *ring) {
+PUBLIC int pfring_enable_ring(pfring_ring *ring)
+{
     ring->enabled = true;
     return 0;
 }
 
-PUBLIC int pfring_set_direction(pfring_ring *ring, int direction) {
+PUBLIC int pfring_set_direction(pfring_ring *ring, int direction)
+{
     if (ring->enabled || direction != PFRING_RX_ONLY_DIRECTION)
         illegal("the direction must be receive only, and be set before enable_ring");
     return 0;
 }
 
-PUBLIC int pfring_set_bpf_filter(pfring_ring *ring, const char *filter) {
+PUBLIC int pfring_set_bpf_filter(pfring_ring *ring, const char *filter)
+{
     (void)ring, (void)filter;
     return -1;
 }
 
-PUBLIC int pfring_recv(pfring_ring *ring, uint8_t **buffer, unsigned len, struct pfring_header *header, uint8_t wait) {
+PUBLIC int pfring_recv(pfring_ring *ring, uint8_t **buffer, unsigned len, struct pfring_header *header, uint8_t wait)
+{
     if (!ring->enabled || wait != 0)
         illegal(ring->enabled ? "the stand-in does not block: nothing would wake it" : "receive before enable_ring");
     pthread_mutex_lock(&sim.lock);
@@ -496,7 +535,8 @@ PUBLIC int pfring_recv(pfring_ring *ring, uint8_t **buffer, unsigned len, struct
     return 1;
 }
 
-PUBLIC int pfring_poll(pfring_ring *ring, unsigned wait_ms) {
+PUBLIC int pfring_poll(pfring_ring *ring, unsigned wait_ms)
+{
     pthread_mutex_lock(&sim.lock);
     bool ready = sim.first[ring->index] != NULL;
     pthread_mutex_unlock(&sim.lock);
@@ -505,7 +545,8 @@ PUBLIC int pfring_poll(pfring_ring *ring, unsigned wait_ms) {
     return ready;
 }
 
-PUBLIC int pfring_stats(pfring_ring *ring, struct pfring_stat *stats) {
+PUBLIC int pfring_stats(pfring_ring *ring, struct pfring_stat *stats)
+{
     *stats = (struct pfring_stat){.recv = ring->received, .drop = ring->dropped};
     return 0;
 }
