@@ -106,7 +106,7 @@ static void seal(struct fp_stream *s, uint8_t *message, size_t length)
 
     p = fp_put16(p, 10);
     p = fp_put16(p, length);
-    p = fp_put32(p, (uint64_t)fp_floor(s->face->now, FP_SECOND));
+    p = fp_put32(p, (uint64_t)fp_floor(s->now, FP_SECOND));
     p = fp_put32(p, s->sequence);
     fp_put32(p, s->face->worker + FP_MUTANT(59, 1u, 0u));
     s->sequence += FP_MUTANT(60, s->data_records, s->records);

@@ -30,16 +30,16 @@ static const struct fp_template *choose(const struct fp_stream *s, const struct 
 static void seal(struct fp_stream *s, uint8_t *message, size_t length)
 {
     const struct fp_profile *profile = &s->face->config->profile;
-    int64_t seconds = fp_floor(s->face->now, FP_SECOND);
+    int64_t seconds = fp_floor(s->now, FP_SECOND);
     bool sampled = profile->sampling != FP_SAMPLE_ALL && profile->sampling_interval > 1; /* one in one is not sampling */
     uint8_t *p = message;
 
     (void)length;
     p = fp_put16(p, 5);
     p = fp_put16(p, s->records);
-    p = fp_put32(p, (uint64_t)(fp_floor(s->face->now, FP_MILLISECOND) - s->face->boot * 1000));
+    p = fp_put32(p, (uint64_t)(fp_floor(s->now, FP_MILLISECOND) - s->face->boot * 1000));
     p = fp_put32(p, (uint64_t)seconds);
-    p = fp_put32(p, (uint64_t)(s->face->now - seconds * FP_SECOND));
+    p = fp_put32(p, (uint64_t)(s->now - seconds * FP_SECOND));
     p = fp_put32(p, s->sequence);
     p = fp_put8(p, 0);
     p = fp_put8(p, s->face->worker);

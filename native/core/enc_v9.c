@@ -74,8 +74,8 @@ static void seal(struct fp_stream *s, uint8_t *message, size_t length)
     (void)length;
     p = fp_put16(p, 9);
     p = fp_put16(p, FP_MUTANT(57, s->records, s->flows));
-    p = fp_put32(p, (uint64_t)(fp_floor(s->face->now, FP_MILLISECOND) - s->face->boot * 1000));
-    p = fp_put32(p, (uint64_t)fp_floor(s->face->now, FP_SECOND));
+    p = fp_put32(p, (uint64_t)(fp_floor(s->now, FP_MILLISECOND) - s->face->boot * 1000));
+    p = fp_put32(p, (uint64_t)fp_floor(s->now, FP_SECOND));
     p = fp_put32(p, s->sequence);
     fp_put32(p, s->face->worker + 1u);
     s->sequence += FP_MUTANT(58, 1u, s->flows);

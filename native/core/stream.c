@@ -145,7 +145,12 @@ static void refresh(struct fp_stream *s)
     s->announced = true;
     s->fresh = true;
     s->since_refresh = 0;
-    s->refreshed = s->face->now;
+    s->refreshed = s->now;
+}
+
+static bool too_old(const struct fp_stream *s)
+{
+    return fp_earlier(s->now, s->refreshed) >= (int64_t)s->face->config->profile.template_seconds * FP_SECOND;
 }
 
 static bool refresh_due(const struct fp_stream *s)
@@ -155,7 +160,7 @@ static bool refresh_due(const struct fp_stream *s)
     if (!s->encoder->sets || s->refreshing)
         return false;
     return !s->announced || (!FP_MUTANT(65, s->fresh, false) && s->since_refresh >= FP_MUTANT(63, p->template_packets, UINT32_MAX)) ||
-           fp_earlier(s->face->now, s->refreshed) >= (int64_t)p->template_seconds * FP_SECOND;
+           too_old(s);
 }
 
 static void open_message(struct fp_stream *s)
@@ -167,7 +172,7 @@ static void open_message(struct fp_stream *s)
     s->set_at = 0;
     s->records = s->data_records = s->flows = 0;
     s->packets = 0;
-    s->opened = s->face->now;
+    s->opened = s->now;
     if (refresh_due(s))
         refresh(s);
 }
@@ -200,10 +205,24 @@ static uint8_t *reserve(struct fp_stream *s, uint16_t set, size_t size)
     return p;
 }
 
+/* Follows the face's time. What was being built leaves with the time that it had, if its templates would be too old at the new one. */
+static void advance(struct fp_stream *s)
+{
+    int64_t before = s->now;
+
+    s->now = s->face->now;
+    if (s->open && s->encoder->sets && too_old(s)) {
+        s->now = before;
+        seal(s);
+        s->now = s->face->now;
+    }
+}
+
 void fp_stream_put(struct fp_stream *s, const struct fp_record *r)
 {
     const struct fp_template *t = s->encoder->choose(s, r);
 
+    advance(s);
     if (!t) {
         s->account.unrepresentable_packets += r->body.packets;
         s->account.unrepresentable_records++;
@@ -220,13 +239,14 @@ void fp_stream_put(struct fp_stream *s, const struct fp_record *r)
 
 void fp_stream_tick(struct fp_stream *s, bool idle)
 {
-    if (s->open && fp_earlier(s->face->now, s->opened) >= LATEST)
+    advance(s);
+    if (s->open && fp_earlier(s->now, s->opened) >= LATEST)
         seal(s);
     if (s->announced && !s->open && refresh_due(s)) {
         open_message(s);
         seal(s);
     }
-    if (s->pending && (idle || fp_earlier(s->face->now, s->opened) >= LATEST))
+    if (s->pending && (idle || fp_earlier(s->now, s->opened) >= LATEST))
         offer(s);
 }
 
@@ -234,6 +254,7 @@ void fp_stream_finish(struct fp_stream *s)
 {
     if (s->face->now == FP_NS_NONE)
         return;
+    advance(s);
     seal(s);
     offer(s);
     if (s->encoder->sets) {

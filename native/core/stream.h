@@ -56,6 +56,7 @@ struct fp_stream {
     uint16_t records, data_records, flows; /* in all; without templates; without options */
     uint64_t packets;
     int64_t opened;
+    int64_t now; /* the export time of the datagram being built: the face's when the last record or template was put */
     /* Templates. */
     bool announced;
     bool fresh;             /* no flow since the last templates: it takes more than their own datagrams to need them again */

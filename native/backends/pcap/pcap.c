@@ -21,6 +21,8 @@ struct fp_source {
     struct bpf_program filter;
     bool filtered;
     uint16_t link;
+    bool classic; /* pcap; else pcapng, whose times libpcap tells as they are */
+    uint16_t unit; /* of a pcap's fractions, nanoseconds */
     uint64_t seq;
     uint8_t *arena;
     /* A frame that was read but did not fit into the last burst. */
@@ -59,6 +61,20 @@ static int probe(const struct fp_host *host, struct fp_caps *caps, char *err)
     return 0;
 }
 
+/* Which format it is, which libpcap does not tell. What was read is pushed back, as far as the C library's buffer goes: no seek, for it may
+ * be a pipe. */
+static void look_at_magic(struct fp_source *s, FILE *file)
+{
+    static const uint8_t nano[2][4] = {{0xA1, 0xB2, 0x3C, 0x4D}, {0x4D, 0x3C, 0xB2, 0xA1}};
+    uint8_t magic[4] = {0};
+    size_t n = fread(magic, 1, sizeof magic, file);
+
+    s->classic = magic[0] != 0x0A;
+    s->unit = memcmp(magic, nano[0], sizeof magic) && memcmp(magic, nano[1], sizeof magic) ? 1000 : 1;
+    while (n)
+        ungetc(magic[--n], file);
+}
+
 static int open_file(struct fp_source *s, char *err)
 {
     char reason[PCAP_ERRBUF_SIZE];
@@ -66,6 +82,7 @@ static int open_file(struct fp_source *s, char *err)
 
     if (!file)
         return s->host->fail(err, -errno, "capture %s: %s", s->path, strerror(errno));
+    look_at_magic(s, file);
     s->pcap = pcap_fopen_offline_with_tstamp_precision(file, PCAP_TSTAMP_PRECISION_NANO, reason);
     if (!s->pcap) {
         if (file != stdin)
@@ -160,6 +177,20 @@ static int next_frame(struct fp_source *s, char *err)
     return 1;
 }
 
+/* Both fields of a pcap record are unsigned 32-bit numbers, of which libpcap makes signed ones; a fraction of more than a second counts as
+ * what it says. False: a pcapng time that nanoseconds in 64 bits do not reach. */
+static bool time_of(const struct fp_source *s, const struct pcap_pkthdr *h, int64_t *ts)
+{
+    int64_t seconds = h->ts.tv_sec;
+    int64_t fraction = h->ts.tv_usec;
+
+    if (s->classic) {
+        seconds = (uint32_t)seconds;
+        fraction = (int64_t)(uint32_t)(fraction / s->unit) * s->unit;
+    }
+    return !__builtin_mul_overflow(seconds, 1000000000, ts) && !__builtin_add_overflow(*ts, fraction, ts) && *ts != FP_NS_NONE;
+}
+
 static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err)
 {
     uint32_t used = 0;
@@ -174,6 +205,12 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
             break;
         }
         const struct pcap_pkthdr *h = s->pending;
+        int64_t ts;
+        if (!time_of(s, h, &ts)) {
+            s->failed = s->host->fail(err, -EBADMSG, "capture %s: the time of frame %llu lies beyond the years 1678 to 2262", s->path,
+                                      (unsigned long long)s->seq);
+            break;
+        }
         if (h->caplen > ARENA - used)
             break;
         memcpy(s->arena + used, s->pending_data, h->caplen);
@@ -184,7 +221,7 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
             .wirelen = h->len < h->caplen ? h->caplen : h->len,
             .link = s->link,
             .ts_source = FP_TS_CAPTURE,
-            .ts_ns = (int64_t)h->ts.tv_sec * 1000000000 + h->ts.tv_usec,
+            .ts_ns = ts,
             .seq = s->seq++,
         };
         used += (h->caplen + 63) & ~63u;
