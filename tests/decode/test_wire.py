@@ -96,6 +96,8 @@ def _padded9(byte: bytes) -> bytes:
 GOOD: dict[str, Callable[[], Stream]] = {
     "v5": lambda: ("5", [at(0, v5(nanoseconds=0)), at(20, v5(sequence=1, uptime=UPTIME + 20, nanoseconds=20_000_000))], LIVE),
     "v5 engines": lambda: s5(v5(), v5(engine=1), v5(sequence=1), v5(engine=1, sequence=1)),
+    "v5 uptimes of a long run": lambda: s5(v5([v5_record(1000, UPTIME + 1)]), context=Context(span_ns=2**31 * 10**6)),
+    "ipfix after 2106": lambda: i_of(list(IPFIX_T), ipfix_data(1, 0, (EXPORT + 2**32) * 1000)),
     "v5 sequence wrap": lambda: s5(v5(sequence=2**32 - 1), v5(), context=Context(complete=False)),
     "v5 uptime wrap": lambda: s5(
         v5([v5_record(2**32 - 500, 20)], uptime=100), v5([v5_record(2**32 - 9, 250)], sequence=1, uptime=300, nanoseconds=200_000_000)

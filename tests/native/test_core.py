@@ -237,6 +237,29 @@ def test_what_is_no_capture_is_refused(tmp_path: Path, content: bytes | None, te
         Exporter(RunConfig("pcap", str(path)))
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("magic", "unit"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)])
+@pytest.mark.parametrize(("seconds", "fraction"), [(2**31 - 1, 999_999), (2**31, 0), (2**32 - 1, 128), (1, 2_500_000), (1, 2**32 - 1)])
+def test_times_of_a_pcap_are_unsigned_and_their_fractions_what_they_say(
+    tmp_path: Path, order: str, magic: int, unit: int, seconds: int, fraction: int
+) -> None:
+    """Also in a pipe, where nothing can be read twice (the backend looks at the magic itself)."""
+    path = tmp_path / "a.pcap"
+    head = struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 65535, 1)
+    path.write_bytes(head + struct.pack(f"{order}IIII", seconds, fraction, 60, 60) + udp(0).data)
+    assert export(path, ()).final_clock_ns == seconds * SECOND + fraction * unit
+
+
+def test_a_time_beyond_64_bits_of_nanoseconds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcapng"
+    write_capture(path, [udp(0, 2**63 - 1), udp(1, 2**63)])
+    result = export(path, ())
+    assert result.accounting.metered == 1
+    assert result.final_clock_ns == 2**63 - 1
+    assert isinstance(result.error, InputError)
+    assert "time of frame 1" in str(result.error)
+
+
 def test_an_unknown_link_type_is_refused_by_name_and_number(tmp_path: Path) -> None:
     path = tmp_path / "wifi.pcap"
     path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 105))

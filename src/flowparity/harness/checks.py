@@ -18,7 +18,7 @@ from flowparity.harness.interfaces import Capabilities, Level, Outcome, Subject
 from flowparity.harness.oracle import Oracle, Truth
 from flowparity.harness.results import Problem
 from flowparity.profile import Profile
-from flowparity.view import View, view
+from flowparity.view import UPTIME_SPAN, View, view
 from flowparity.wire import Context, check_stream
 
 _MOST = 50  # problems of one cell that are explained; the rest is counted
@@ -70,7 +70,8 @@ def judge(run: Run, oracle: Oracle, subject: Subject, levels: frozenset[Level], 
     """Every check on every format of a run."""
     truth = oracle.truth(str(run.case.capture), run.frames, run.profile, run.workers, run.outcome.assignment)
     explainer = Explainer({frame.index: frame for frame in run.frames}, run.profile)
-    flows = {name: _decode(run.datagrams[name], run.profile) for name in run.formats}
+    boot = _boot(run)
+    flows = {name: _decode(run.datagrams[name], boot) for name in run.formats}
     views = {name: view(name, flows[name], run.capabilities.fields, run.capabilities.time_tolerance) for name in run.formats}
     level, note = _level(run, truth)
     out = {}
@@ -96,8 +97,20 @@ def judge(run: Run, oracle: Oracle, subject: Subject, levels: frozenset[Level], 
     return out
 
 
-def _decode(datagrams: Sequence[Datagram], profile: Profile) -> list[DecodedFlow]:
-    decoder, normaliser = Decoder(), Normaliser(profile.boot)
+def _span(run: Run) -> int:
+    times = [frame.ts_ns for frame in run.frames]
+    return max(times) - min(times) if times else 0
+
+
+def _boot(run: Run) -> int | None:
+    """The second of boot that a decoder must be told, because uptimes wrap within the run (S-EXP-5)."""
+    if run.profile.boot is None and run.workers == 1 and run.capabilities.truthful and _span(run) >= UPTIME_SPAN:
+        return run.frames[0].ts_ns // 1_000_000_000  # S-TIM-7
+    return run.profile.boot
+
+
+def _decode(datagrams: Sequence[Datagram], boot: int | None) -> list[DecodedFlow]:
+    decoder, normaliser = Decoder(), Normaliser(boot)
     return normaliser.flow_stream(decoder.feed(each.payload, each.source, each.arrival_ns) for each in datagrams)
 
 
@@ -206,6 +219,7 @@ def _wire(run: Run, name: str, *, strict: bool) -> tuple[list[Problem], list[str
         sampling_interval=None if sampling and sampling.interval == 1 else sampling.interval if sampling else 0,  # 1 in 1 may be announced or not
         template_packets=run.profile.template_packets if run.capabilities.truthful else None,
         template_seconds=run.profile.template_seconds if run.capabilities.truthful else None,
+        span_ns=_span(run),
     )
     report = check_stream(run.datagrams[name], name, context)
     found = [each for each in report.findings if not each.advisory]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from flowparity.decode import Normaliser
+from flowparity.decode import DecodedFlow, Normaliser
 from flowparity.wire.model import UINT32, Context, Hit, Item, Stream, rule
 
 MILLISECOND = 1_000_000
@@ -142,15 +142,31 @@ def domains(stream: Stream, context: Context) -> Iterator[Hit]:
 
 @rule("FLOW-TIME-02", formats=_ALL)
 def times(stream: Stream, context: Context) -> Iterator[Hit]:
-    """Start <= end <= export time; uptimes modulo 2^32."""
+    """Start <= end <= export time; uptimes modulo 2^32 ms, the header's seconds modulo 2^32."""
     normaliser = Normaliser()
     for item in stream.items:
         for flow in normaliser.flows(item.message):
-            if flow.first_uptime is not None and flow.last_uptime is not None and (flow.last_uptime - flow.first_uptime) % UINT32 >= UINT32 // 2:
-                yield Hit("FLOW-TIME-02", item.index, flow.offset, f"the flow starts at uptime {flow.first_uptime} ms and ends at {flow.last_uptime} ms")
-            elif flow.last_uptime is not None and flow.sys_uptime is not None and (flow.sys_uptime - flow.last_uptime) % UINT32 >= UINT32 // 2:
-                yield Hit("FLOW-TIME-02", item.index, flow.offset, f"the flow ends at uptime {flow.last_uptime} ms, the datagram left at {flow.sys_uptime} ms")
-            elif flow.first_uptime is None and flow.first_ns is not None and flow.last_ns is not None and flow.last_ns < flow.first_ns:
-                yield Hit("FLOW-TIME-02", item.index, flow.offset, f"the flow ends {flow.first_ns - flow.last_ns} ns before it starts")
-            elif flow.last_uptime is None and flow.last_ns is not None and flow.last_ns >= ((item.message.header.seconds or 0) + 1) * SECOND:
-                yield Hit("FLOW-TIME-02", item.index, flow.offset, f"the flow ends at {flow.last_ns} ns, after export in second {item.message.header.seconds}")
+            if flow.first_uptime is not None or flow.last_uptime is not None:
+                text = _uptimes_in_disorder(flow) if context.uptimes_ordered else ""
+            else:
+                text = _times_in_disorder(flow, item.message.header.seconds or 0)
+            if text:
+                yield Hit("FLOW-TIME-02", item.index, flow.offset, text)
+
+
+def _uptimes_in_disorder(flow: DecodedFlow) -> str:
+    first, last, left = flow.first_uptime, flow.last_uptime, flow.sys_uptime
+    if first is not None and last is not None and (last - first) % UINT32 >= UINT32 // 2:
+        return f"the flow starts at uptime {first} ms and ends at {last} ms"
+    if last is not None and left is not None and (left - last) % UINT32 >= UINT32 // 2:
+        return f"the flow ends at uptime {last} ms, the datagram left at {left} ms"
+    return ""
+
+
+def _times_in_disorder(flow: DecodedFlow, exported: int) -> str:
+    first, last = flow.first_ns, flow.last_ns
+    if first is not None and last is not None and last < first:
+        return f"the flow ends {first - last} ns before it starts"
+    if last is not None and last // SECOND > exported and (exported - last // SECOND) % UINT32 >= UINT32 // 2:  # it wraps in 2106
+        return f"the flow ends at {last} ns, after export in second {exported}"
+    return ""

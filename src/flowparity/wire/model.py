@@ -27,6 +27,12 @@ class Context:
     template_packets: int | None = None
     template_seconds: int | None = None
     transport: str = "udp"  # udp, tcp, file
+    span_ns: int | None = None  # from the first packet that was metered to the last; None: less than 2^31 ms
+
+    @property
+    def uptimes_ordered(self) -> bool:
+        """Whether of two uptimes it is known which is the earlier: they are counted modulo 2^32 ms, so over more than half of that it is not."""
+        return self.span_ns is None or self.span_ns < 2**31 * 1_000_000
 
     @property
     def sampling_known(self) -> bool:
