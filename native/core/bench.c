@@ -15,7 +15,7 @@
 #include "meter.h"
 
 #define FRAME      64u /* stride; the frame has 60 octets */
-#define BATCH      32u
+#define BATCH      128u
 #define CHUNK      (64u << 10) /* packets between two looks at the clock */
 #define MAX_CHUNKS 4096u
 #define GAP        67 /* ns between packets: line rate at 10 Gb/s */

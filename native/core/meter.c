@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "hash.h"
+#include "parse_hot.h"
 #include "table_hot.h"
 
 #define BLOCK 8u /* frames of a batch that go through a stage together */
@@ -71,20 +72,27 @@ static void late(struct fp_meter *m, const struct fp_flow *f)
     if (f->kind == FP_IPV6)
         memcpy(record.destination, f->destination, sizeof record.destination);
     m->account.late++;
+    m->account.metered++;
+    m->account.metered_packets += f->packets;
     m->late_packets += f->packets;
     m->sink.put(m->sink.context, &record);
 }
 
-/* False: shed. */
-static inline __attribute__((always_inline)) bool meter_packet(struct fp_meter *m, const struct fp_flow *f, int64_t now, bool six)
+static inline __attribute__((always_inline)) void meter_packet(struct fp_meter *m, const struct fp_flow *f, int64_t now, bool six)
 {
-    enum fp_fate fate = fp_table_update(&m->table[six], f, now, m->clock, m->profile.refuse, six);
+    struct fp_table *t = &m->table[six];
+    enum fp_fate fate = FP_STORED;
 
-    if (FP_UNLIKELY(fate == FP_EVICTED))
-        m->account.evicted++;
-    if (FP_UNLIKELY(fate == FP_SHED))
-        m->account.shed++;
-    return fate != FP_SHED;
+    if (FP_UNLIKELY(!fp_table_hot(t, f, now, six)))
+        fate = fp_table_update(t, f, now, m->clock, m->profile.refuse);
+    if (FP_UNLIKELY(fate != FP_STORED)) {
+        m->account.evicted += fate == FP_EVICTED;
+        m->account.shed += fate == FP_SHED;
+        if (fate == FP_SHED)
+            return;
+    }
+    m->account.metered++;
+    m->account.metered_packets += f->packets;
 }
 
 static bool is_late(const struct fp_meter *m, const struct fp_flow *f)
@@ -132,85 +140,109 @@ static int64_t sane_time(struct fp_meter *m, int64_t ts, int64_t now)
     return now;
 }
 
-static inline void stage_parse(struct fp_meter *m, const struct fp_packet *p, struct fp_flow *f, struct fp_flow *end, bool plain,
-                               int64_t now)
+static inline __attribute__((always_inline)) void stage_parse(struct fp_meter *m, const struct fp_packet *p, struct fp_flow *f,
+                                                              struct fp_flow *end, bool plain, int64_t now)
 {
     for (; f < end; f++, p++) {
-        f->ts = m->wall ? sane_time(m, p->ts_ns, now) : p->ts_ns;
-        if (plain)
-            fp_parse(&m->parser, p, f);
-        else
+        if (plain) {
+            f->ts = p->ts_ns;
+            fp_parse_hot(&m->parser, p, f);
+        } else {
+            f->ts = m->wall ? sane_time(m, p->ts_ns, now) : p->ts_ns;
             choose_and_parse(m, p, f);
-        if (f->kind == FP_IPV4)
+        }
+        if (__builtin_expect(f->kind == FP_IPV4, 1))
             fp_table_prefetch_tags(&m->table[0], f);
         else if (f->kind == FP_IPV6)
             fp_table_prefetch_tags(&m->table[1], f);
     }
 }
 
-static inline void stage_match(struct fp_meter *m, struct fp_flow *f, struct fp_flow *end)
+/* Lists in `missed` those whose first group does not have them and returns the list's end. */
+static inline __attribute__((always_inline)) struct fp_flow **stage_match(struct fp_meter *m, struct fp_flow *f, struct fp_flow *end,
+                                                                          struct fp_flow **missed)
 {
     for (; f < end; f++) {
-        if (f->kind == FP_IPV4)
-            fp_table_prefetch_entry(&m->table[0], f, false);
-        else if (f->kind == FP_IPV6)
-            fp_table_prefetch_entry(&m->table[1], f, true);
-    }
-}
-
-static inline void stage_update(struct fp_meter *m, struct fp_flow *f, struct fp_flow *end)
-{
-    uint64_t metered = 0, metered_packets = 0;
-
-    for (; f < end; f++) {
-        int64_t now = f->ts;
-        bool kept;
-        /* The clock follows every frame, whatever its verdict (S-TIM-2). */
-        if (__builtin_expect(now >= m->newest, 1)) {
-            m->newest = now;
-            m->clock = fp_max(m->clock, fp_earlier(now, FP_MUTANT(33, m->profile.reorder, 0)));
-        }
-        if (FP_UNLIKELY(now < m->clock)) {
-            now = m->clock;
-            if ((f->kind == FP_IPV4 || f->kind == FP_IPV6) && is_late(m, f)) {
-                late(m, f);
-                metered++;
-                metered_packets += f->packets;
-                continue;
-            }
-        }
-        if (f->kind == FP_IPV4) {
-            kept = meter_packet(m, f, now, false);
+        if (__builtin_expect(f->kind == FP_IPV4, 1)) {
+            *missed = f;
+            missed += !fp_table_guess(&m->table[0], f, false);
         } else if (f->kind == FP_IPV6) {
-            kept = meter_packet(m, f, now, true);
-        } else {
-            count_other(&m->account, f->kind);
-            continue;
+            *missed = f;
+            missed += !fp_table_guess(&m->table[1], f, true);
         }
-        metered += kept;
-        metered_packets += kept ? f->packets : 0;
     }
-    m->account.metered += metered;
-    m->account.metered_packets += metered_packets;
+    return missed;
 }
 
-/* Three stages, each a block behind the one before, so that what one has asked of memory arrives while the others work. */
-void fp_meter_batch(struct fp_meter *m, const struct fp_packet *packets, unsigned count, int64_t now)
+static void stage_match_second(struct fp_meter *m, struct fp_flow **f, struct fp_flow **end)
 {
-    bool plain = m->nown == 0 && m->profile.sampling == FP_SAMPLE_ALL;
-    struct fp_flow *flows = m->flows;
-    unsigned parsed = 0, matched = 0, updated = 0;
+    for (; f < end; f++)
+        fp_table_guess_second(&m->table[(*f)->kind == FP_IPV6], *f, (*f)->kind == FP_IPV6);
+}
 
-    while (updated < count) {
-        unsigned to_update = matched, to_match = parsed;
+/* A packet stamped before the clock, or a frame without a flow. */
+static __attribute__((noinline)) void update_other(struct fp_meter *m, const struct fp_flow *f)
+{
+    if (f->kind != FP_IPV4 && f->kind != FP_IPV6)
+        count_other(&m->account, f->kind);
+    else if (f->ts < m->clock && is_late(m, f))
+        late(m, f);
+    else
+        meter_packet(m, f, fp_max(f->ts, m->clock), f->kind == FP_IPV6);
+}
+
+static inline __attribute__((always_inline)) void stage_update(struct fp_meter *m, const struct fp_flow *f, const struct fp_flow *end)
+{
+    int64_t reorder = FP_MUTANT(33, m->profile.reorder, 0);
+
+    for (; f < end; f++) {
+        /* The clock follows every frame, whatever its verdict (S-TIM-2). */
+        if (__builtin_expect(f->ts >= m->newest, 1)) {
+            m->newest = f->ts;
+            m->clock = fp_max(m->clock, fp_earlier(f->ts, reorder));
+        }
+        if (FP_UNLIKELY(f->ts < m->clock))
+            update_other(m, f);
+        else if (__builtin_expect(f->kind == FP_IPV4, 1))
+            meter_packet(m, f, f->ts, false);
+        else if (f->kind == FP_IPV6)
+            meter_packet(m, f, f->ts, true);
+        else
+            update_other(m, f);
+    }
+}
+
+/* Four stages, each a block behind the one before, so that what one has asked of memory arrives while the others work: parse (asks for
+ * tags), match (for the entry, or for the second group's tags), match again what was missed, update. */
+static inline __attribute__((always_inline)) void stages(struct fp_meter *m, const struct fp_packet *packets, unsigned count, int64_t now,
+                                                         bool plain)
+{
+    struct fp_flow *flows = m->flows;
+    struct fp_flow *missed[2][BLOCK + 1];
+    struct fp_flow **end[2] = {missed[0], missed[1]};
+    unsigned parsed = 0, matched = 0, again = 0, updated = 0;
+
+    for (unsigned turn = 0; updated < count; turn ^= 1) {
+        unsigned to_update = again, to_again = matched, to_match = parsed;
         unsigned to_parse = parsed + BLOCK < count ? parsed + BLOCK : count;
         stage_parse(m, packets + parsed, flows + parsed, flows + to_parse, plain, now);
-        stage_match(m, flows + matched, flows + to_match);
+        end[turn] = stage_match(m, flows + matched, flows + to_match, missed[turn]);
+        stage_match_second(m, missed[turn ^ 1], end[turn ^ 1]);
         stage_update(m, flows + updated, flows + to_update);
+        end[turn ^ 1] = missed[turn ^ 1];
         parsed = to_parse;
         matched = to_match;
+        again = to_again;
         updated = to_update;
     }
+}
+
+void fp_meter_batch(struct fp_meter *m, const struct fp_packet *packets, unsigned count, int64_t now)
+{
+    if (m->nown == 0 && m->profile.sampling == FP_SAMPLE_ALL && !m->wall)
+        stages(m, packets, count, now, true);
+    else
+        stages(m, packets, count, now, false);
     m->account.received += count;
     sweep(m);
     publish_resident(m);

@@ -7,13 +7,12 @@
 #include "bytes.h"
 #include "hash.h"
 #include "mutant.h"
+#include "parse_hot.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "fp_get and fp_put swap octets");
 
-#define ETHERNET      14u
-#define MAX_TAGS      8u
-#define MAX_HEADERS   16u
-#define TCP_FLAG_BITS 0x0FFFu
+#define MAX_TAGS    8u
+#define MAX_HEADERS 16u
 
 enum ethertype {
     TYPE_IPV4 = 0x0800,
@@ -95,10 +94,10 @@ static bool link_header(struct cursor *c, unsigned link)
 {
     switch (link) {
     case FP_LINK_ETHERNET:
-        if (c->captured < ETHERNET)
+        if (c->captured < FP_ETHERNET)
             return false;
         c->type = fp_get16(c->data + 12);
-        c->at = ETHERNET;
+        c->at = FP_ETHERNET;
         return true;
     case FP_LINK_RAW:
         c->type = c->captured && c->data[0] >> 4 == 4 ? TYPE_IPV4 : c->captured && c->data[0] >> 4 == 6 ? TYPE_IPV6 : 0;
@@ -208,7 +207,6 @@ static void transport(const struct fp_parser *parser, const struct cursor *c, si
     const uint8_t *h = c->data + at;
     uint32_t ports = 0;
     uint64_t flags = 0;
-    uint32_t interface = parser->interface_source ? c->interface : parser->interface;
     size_t header = at - c->ip;
 
     if (!later_fragment || FP_MUTANT(7, false, true)) {
@@ -217,7 +215,7 @@ static void transport(const struct fp_parser *parser, const struct cursor *c, si
         else if (protocol == icmp && left >= 2)
             memcpy((uint8_t *)&ports + 2, h, 2);
         if (protocol == P_TCP && left >= FP_MUTANT(8, 14, 20))
-            flags = fp_get16(h + 12) & FP_MUTANT(9, TCP_FLAG_BITS, 0x3F);
+            flags = fp_get16(h + 12) & FP_MUTANT(9, FP_TCP_FLAG_BITS, 0x3F);
     }
     if (!later_fragment && protocol == P_TCP)
         header += left > 12 && h[12] >> 4 >= 5 ? (size_t)(h[12] >> 4) * 4 : 20;
@@ -225,13 +223,13 @@ static void transport(const struct fp_parser *parser, const struct cursor *c, si
         header += 8;
     flow->packets = c->segments > 1 ? c->segments : 1;
     flow->octets = ip_length + (uint64_t)(flow->packets - 1) * FP_MUTANT(10, header, 0);
-    flow->ports = ports | (uint64_t)interface << 32;
+    flow->ports = ports | ((uint64_t)c->interface << 32 & parser->interface_mask) | parser->interface;
     flow->word |= (uint64_t)protocol << FP_WORD_PROTOCOL | flags << FP_WORD_FLAGS;
 }
 
 static void word_start(const struct fp_parser *parser, const struct cursor *c, unsigned tos, unsigned ttl, struct fp_flow *flow)
 {
-    flow->word = (uint64_t)(tos & parser->tos_mask) << FP_WORD_TOS | (uint64_t)c->vlan[0] << FP_WORD_VLAN |
+    flow->word = ((uint64_t)tos << FP_WORD_TOS & parser->tos_bits) | (uint64_t)c->vlan[0] << FP_WORD_VLAN |
                  (uint64_t)c->vlan[1] << FP_WORD_INNER | (uint64_t)ttl << FP_WORD_TTL | UINT64_C(1) << FP_WORD_USED;
 }
 
@@ -429,56 +427,23 @@ static const uint8_t *linear(struct fp_parser *parser, const struct fp_packet *p
     return done == p->caplen ? parser->scratch : NULL;
 }
 
-static __attribute__((noinline)) enum fp_kind slow(struct fp_parser *parser, const struct fp_packet *p, struct fp_flow *flow)
+void fp_parse_slow(struct fp_parser *parser, const struct fp_packet *p, struct fp_flow *flow)
 {
     const uint8_t *data = p->data;
 
     if (p->caplen && (p->next || p->len != p->caplen)) {
         data = linear(parser, p);
-        if (!data)
-            return FP_NON_IP;
+        if (!data) {
+            flow->kind = FP_NON_IP;
+            return;
+        }
     }
-    return layers(parser, p, data, flow);
+    flow->kind = (uint8_t)layers(parser, p, data, flow);
 }
-
-/* Untagged IPv4 over Ethernet without options or fragments, TCP or UDP, headers captured: what nearly every frame is. Same result as
- * layers(). Fields are taken out of whole words of the frame, which is why `word` has TTL and protocol where the header has them. */
-static inline bool fast(const struct fp_parser *parser, const struct fp_packet *p, struct fp_flow *flow)
-{
-    const uint8_t *d = p->data;
-    uint32_t meta, length, tcp, flags, ports;
-    uint64_t a, b, protocol;
-
-    memcpy(&meta, &p->link, sizeof meta); /* link, source of the time, number of stripped tags */
-    if ((meta & 0xFF00FFFF) != FP_LINK_ETHERNET || p->len < ETHERNET + 34 || p->len != p->caplen || p->wirelen < p->len || p->segments > 1)
-        return false;
-    a = fp_raw64(d + 12); /* type, version and header length, ToS, total length, identification */
-    b = fp_raw64(d + 20); /* fragment, TTL, protocol, checksum, … */
-    protocol = b >> 24 & 0xFF;
-    tcp = protocol == P_TCP;
-    length = __builtin_bswap16((uint16_t)(a >> 32));
-    if ((a & 0xFFFFFF) != 0x450008 || (b & 0xFF3F) || !(tcp || protocol == P_UDP) || length < 24 + tcp * 10 ||
-        length > p->wirelen - ETHERNET)
-        return false;
-    flags = fp_get16(d + ETHERNET + 32) & TCP_FLAG_BITS & -tcp;
-    memcpy(&ports, d + ETHERNET + 20, sizeof ports);
-    flow->source[0] = fp_raw64(d + ETHERNET + 12);
-    flow->ports = ports | (uint64_t)(parser->interface_source ? p->interface : parser->interface) << 32;
-    flow->word =
-        (b >> 16 & 0xFFFF) | (a >> 24 & parser->tos_mask) << FP_WORD_TOS | (uint64_t)flags << FP_WORD_FLAGS | UINT64_C(1) << FP_WORD_USED;
-    flow->octets = FP_MUTANT(19, length, p->wirelen - ETHERNET);
-    flow->packets = 1;
-    flow->label = 0;
-    flow->hash = fp_hash4(parser->secret, flow->source[0], flow->ports & parser->ports_mask, flow->word & parser->word_mask);
-    return true;
-}
-
-_Static_assert(offsetof(struct fp_packet, ntags) == offsetof(struct fp_packet, link) + 3,
-               "fast() reads link, ts_source and ntags as one word");
 
 void fp_parse(struct fp_parser *parser, const struct fp_packet *packet, struct fp_flow *flow)
 {
-    flow->kind = fast(parser, packet, flow) ? FP_IPV4 : slow(parser, packet, flow);
+    fp_parse_hot(parser, packet, flow);
 }
 
 void fp_parser_init(struct fp_parser *parser, const struct fp_profile *profile, uint64_t seed)
@@ -488,9 +453,9 @@ void fp_parser_init(struct fp_parser *parser, const struct fp_profile *profile, 
         .word_mask = UINT64_C(1) << FP_WORD_USED | UINT64_C(0xFF) << FP_WORD_PROTOCOL |
                      (profile->key_classic ? UINT64_C(0xFF) << FP_WORD_TOS : 0) |
                      (profile->key_vlan ? UINT64_C(0xFFFFFF) << FP_WORD_VLAN : 0),
-        .interface = profile->input_interface,
-        .interface_source = profile->interface_source,
-        .tos_mask = profile->tos_mask,
+        .interface = profile->interface_source ? 0 : (uint64_t)profile->input_interface << 32,
+        .interface_mask = profile->interface_source ? (uint64_t)UINT32_MAX << 32 : 0,
+        .tos_bits = (uint64_t)profile->tos_mask << FP_WORD_TOS,
     };
     for (unsigned i = 0; i < 4; i++)
         parser->secret[i] = fp_splitmix(seed, i);
@@ -505,7 +470,7 @@ void fp_parser_free(struct fp_parser *parser)
 uint32_t fp_flow_hash(const struct fp_packet *packet)
 {
     static const uint64_t secret = UINT64_C(0x9E3779B97F4A7C15);
-    struct fp_parser parser = {.ports_mask = UINT32_MAX, .tos_mask = 0};
+    struct fp_parser parser = {.ports_mask = UINT32_MAX};
     struct fp_flow flow;
     uint64_t a, b, ports, hash;
 

@@ -31,16 +31,16 @@ struct fp_flow {
     void *hint; /* the entry that this packet will probably find */
     uint32_t packets;
     uint32_t label;
-    uint8_t kind; /* enum fp_kind */
+    uint32_t group; /* the table's: where the key is looked for first */
+    uint8_t kind;   /* enum fp_kind */
 };
 
 struct fp_parser {
     uint64_t secret[4];
-    uint64_t ports_mask, word_mask; /* which bits are key */
-    uint32_t interface;
-    uint8_t tos_mask;
-    bool interface_source;
-    uint8_t *scratch; /* for frames in several segments */
+    uint64_t ports_mask, word_mask;     /* which bits are key */
+    uint64_t interface, interface_mask; /* as in `ports`: the fixed one, and which bits of the packet's count */
+    uint64_t tos_bits;                  /* as in `word`: which bits of the ToS are seen */
+    uint8_t *scratch;                   /* for frames in several segments */
     size_t scratch_size;
 };
 
@@ -50,6 +50,8 @@ void fp_parser_free(struct fp_parser *);
 
 /* Fills everything of `flow` but `ts` and `hint`. The hash is only there for FP_IPV4 and FP_IPV6. */
 void fp_parse(struct fp_parser *, const struct fp_packet *, struct fp_flow *flow);
+/* The same for whatever parse_hot.h leaves over. */
+void fp_parse_slow(struct fp_parser *, const struct fp_packet *, struct fp_flow *flow);
 
 /* fp_host.flow_hash. */
 uint32_t fp_flow_hash(const struct fp_packet *);

@@ -94,28 +94,71 @@ static void release_stashed(struct fp_table *t, uint32_t i)
     memmove(t->stash + i * size, t->stash + t->stashed * size, size);
 }
 
-/* `reason` 0: that of the earliest deadline. */
-void fp_table_replace(struct fp_table *t, void *entry, const struct fp_flow *f, unsigned reason)
+/* Closes an entry's record, with the reason of its earliest deadline if `reason` is 0, and begins another with this packet. */
+static void replace(struct fp_table *t, void *entry, const struct fp_flow *f, unsigned reason)
 {
     hand_over(t, entry, reason ? (enum fp_reason)reason : reason_of(t, fp_body_of(entry, t->six)));
     begin(t, entry, region_of(t, entry, t->six), f, t->six);
 }
 
-void fp_table_sooner(struct fp_table *t, const void *entry)
+/* Adds a packet to a resident record, after ending it first where S-END-2 to S-END-4 say so. */
+static void meter(struct fp_table *t, void *entry, const struct fp_flow *f, int64_t now)
 {
-    const struct fp_body *b = t->six ? &((const struct fp_entry6 *)entry)->body : &((const struct fp_entry4 *)entry)->body;
+    struct fp_body *b = fp_body_of(entry, t->six);
+    uint64_t octets = b->octets + f->octets;
+    uint64_t packets = b->packets + f->packets;
+    int64_t before = b->deadline;
 
-    lower_bound(t, region_of(t, entry, t->six), b->deadline);
+    if (before <= now) {
+        replace(t, entry, f, 0);
+        return;
+    }
+    if (f->word & (uint64_t)FP_TCP_SYN << FP_WORD_FLAGS && ended(t, b) && f->ts >= b->last) {
+        replace(t, entry, f, FP_ENDED);
+        return;
+    }
+    if (octets < f->octets || octets > FP_MUTANT(24, t->timeouts.limit, UINT64_MAX) || packets > t->timeouts.limit ||
+        packets < f->packets) {
+        replace(t, entry, f, FP_ACTIVE);
+        return;
+    }
+    b->octets = octets;
+    b->packets = packets;
+    if (f->ts < FP_MUTANT(25, b->first, INT64_MIN))
+        b->first = f->ts;
+    if (f->ts >= FP_MUTANT(26, b->last, INT64_MIN))
+        b->last = f->ts;
+    b->word |= FP_MUTANT(27, f->word & UINT64_C(0xFFF) << FP_WORD_FLAGS, 0);
+    b->deadline = fp_deadline(t, b);
+    if (b->deadline < FP_MUTANT(39, before, INT64_MIN))
+        lower_bound(t, region_of(t, entry, t->six), b->deadline);
 }
 
-void *fp_table_find_in_stash(const struct fp_table *t, const struct fp_flow *f)
+static inline void *find_in_group(const struct fp_table *t, uint32_t group, const struct fp_flow *f, bool six)
 {
-    for (uint32_t i = 0; i < t->stashed; i++) {
-        void *entry = t->stash + i * fp_entry_size(t->six);
-        if (equal(t, entry, f, t->six))
+    uint32_t hits = fp_match(t->tags + (size_t)group * FP_GROUP, fp_tag(f->hash));
+
+    for (; hits; hits &= hits - 1) {
+        void *entry = fp_slot(t, group, (unsigned)__builtin_ctz(hits), six);
+        if (equal(t, entry, f, six))
             return entry;
     }
     return NULL;
+}
+
+/* The entry of a key wherever it is, NULL if it has none. */
+static void *search(const struct fp_table *t, const struct fp_flow *f)
+{
+    void *entry = find_in_group(t, first_group(t, f->hash), f, t->six);
+
+    if (!entry)
+        entry = find_in_group(t, second_group(t, f->hash), f, t->six);
+    for (uint32_t i = 0; !entry && i < FP_MUTANT(38, t->stashed, 0); i++) {
+        void *stashed = t->stash + i * fp_entry_size(t->six);
+        if (equal(t, stashed, f, t->six))
+            entry = stashed;
+    }
+    return entry;
 }
 
 static void sweep_stash(struct fp_table *t, int64_t clock)
@@ -290,26 +333,21 @@ static bool stash(struct fp_table *t, const struct fp_flow *f)
 
 static bool insert(struct fp_table *t, const struct fp_flow *f)
 {
-    uint32_t group = first_group(t, f->hash);
-    uint32_t other = second_group(t, f->hash);
-    uint32_t free_here = fp_match(t->tags + (size_t)group * FP_GROUP, 0);
-    uint32_t free_there = fp_match(t->tags + (size_t)other * FP_GROUP, 0);
+    uint32_t vacant;
+    uint32_t group = fp_choose_group(t, f->hash, &vacant);
     unsigned i;
 
-    if (__builtin_popcount(free_there) > __builtin_popcount(free_here)) {
-        group = other;
-        free_here = free_there;
-    }
-    if (!free_here)
+    if (!vacant)
         return stash(t, f);
-    i = (unsigned)__builtin_ctz(free_here);
+    i = (unsigned)__builtin_ctz(vacant);
     t->tags[(size_t)group * FP_GROUP + i] = fp_tag(f->hash);
     t->resident++;
     begin(t, fp_slot(t, group, i, t->six), group / FP_REGION, f, t->six);
     return true;
 }
 
-enum fp_fate fp_table_open(struct fp_table *t, const struct fp_flow *f, int64_t clock, bool refuse)
+/* Opens a record for a key that has none. */
+static enum fp_fate open_record(struct fp_table *t, const struct fp_flow *f, int64_t clock, bool refuse)
 {
     enum fp_fate fate = FP_STORED;
 
@@ -329,6 +367,16 @@ enum fp_fate fp_table_open(struct fp_table *t, const struct fp_flow *f, int64_t 
         fate = FP_EVICTED;
     }
     return fate;
+}
+
+enum fp_fate fp_table_update(struct fp_table *t, const struct fp_flow *f, int64_t now, int64_t clock, bool refuse)
+{
+    void *entry = search(t, f);
+
+    if (!entry)
+        return open_record(t, f, clock, refuse);
+    meter(t, entry, f, now);
+    return FP_STORED;
 }
 
 static void *map(size_t *size, bool huge)

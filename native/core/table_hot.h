@@ -95,97 +95,90 @@ static inline int64_t fp_deadline(const struct fp_table *t, const struct fp_body
     return fp_min(quiet, fp_later(FP_MUTANT(22, b->first, b->last), t->timeouts.active));
 }
 
-static inline void fp_table_prefetch_tags(const struct fp_table *t, const struct fp_flow *f)
+/* Where a new key goes and which slots are vacant there: into its first group, so that a look at one line of tags finds nearly every key,
+ * unless it is about to fill up and the second one is emptier. */
+static inline uint32_t fp_choose_group(const struct fp_table *t, uint64_t hash, uint32_t *vacant)
 {
-    __builtin_prefetch(t->tags + (size_t)first_group(t, f->hash) * FP_GROUP);
-    __builtin_prefetch(t->tags + (size_t)second_group(t, f->hash) * FP_GROUP);
+    uint32_t group = first_group(t, hash);
+    uint32_t other, there;
+
+    *vacant = fp_match(t->tags + (size_t)group * FP_GROUP, 0);
+    if (__builtin_popcount(*vacant) > FP_SPARE)
+        return group;
+    other = second_group(t, hash);
+    there = fp_match(t->tags + (size_t)other * FP_GROUP, 0);
+    if (__builtin_popcount(there) <= __builtin_popcount(*vacant))
+        return group;
+    *vacant = there;
+    return other;
 }
 
-/* Guesses the entry by its tag, without a branch on which of the two groups has it: that would be mispredicted every other time. */
-static inline void fp_table_prefetch_entry(const struct fp_table *t, struct fp_flow *f, bool six)
+static inline void fp_table_prefetch_tags(const struct fp_table *t, struct fp_flow *f)
 {
-    uint32_t first = first_group(t, f->hash);
-    uint32_t second = second_group(t, f->hash);
-    uint16_t tag = fp_tag(f->hash);
-    uint32_t hits = fp_match(t->tags + (size_t)first * FP_GROUP, tag) | fp_match(t->tags + (size_t)second * FP_GROUP, tag) << 16;
-    unsigned at = (unsigned)__builtin_ctz(hits | 1u << 31);
-    size_t index = (at < FP_GROUP ? (size_t)first * FP_GROUP : (size_t)second * FP_GROUP - FP_GROUP) + at;
+    f->group = first_group(t, f->hash);
+    __builtin_prefetch(t->tags + (size_t)f->group * FP_GROUP);
+}
 
-    f->hint = t->entries + index * fp_entry_size(six);
-    __builtin_prefetch(f->hint, 1);
+static inline void fp_prefetch_entry(void *entry, bool six)
+{
+    __builtin_prefetch(entry, 1);
     if (six)
-        __builtin_prefetch((uint8_t *)f->hint + 64, 1);
+        __builtin_prefetch((uint8_t *)entry + 64, 1);
 }
 
-static inline void *find_in_group(const struct fp_table *t, uint32_t group, const struct fp_flow *f, bool six)
+/* Guesses the entry by its tag in the first group. False: it is not there, and the second group's tags are on their way. */
+static inline __attribute__((always_inline)) bool fp_table_guess(const struct fp_table *t, struct fp_flow *f, bool six)
 {
+    uint32_t hits = fp_match(t->tags + (size_t)f->group * FP_GROUP, fp_tag(f->hash));
+
+    f->hint = fp_slot(t, f->group, (unsigned)__builtin_ctz(hits | 1u << (FP_GROUP - 1)), six);
+    if (FP_UNLIKELY(!hits)) {
+        __builtin_prefetch(t->tags + (size_t)second_group(t, f->hash) * FP_GROUP);
+        return false;
+    }
+    fp_prefetch_entry(f->hint, six);
+    return true;
+}
+
+/* Guesses the entry in the second group or, if it is not there either, where it will be put. */
+static inline void fp_table_guess_second(const struct fp_table *t, struct fp_flow *f, bool six)
+{
+    uint32_t group = second_group(t, f->hash);
     uint32_t hits = fp_match(t->tags + (size_t)group * FP_GROUP, fp_tag(f->hash));
+    uint32_t vacant;
 
-    for (; hits; hits &= hits - 1) {
-        void *entry = fp_slot(t, group, (unsigned)__builtin_ctz(hits), six);
-        if (equal(t, entry, f, six))
-            return entry;
+    if (hits) {
+        f->hint = fp_slot(t, group, (unsigned)__builtin_ctz(hits), six);
+    } else {
+        group = fp_choose_group(t, f->hash, &vacant);
+        f->hint = fp_slot(t, group, (unsigned)__builtin_ctz(vacant | 1u << (FP_GROUP - 1)), six);
     }
-    return NULL;
+    fp_prefetch_entry(f->hint, six);
 }
 
-static inline void *find(const struct fp_table *t, const struct fp_flow *f, bool six)
+/* Adds a packet to a resident record: in order, with no deadline met, no end of TCP seen or brought, no counter at its limit. False: leave
+ * it to fp_table_update. Packets never reach a limit before octets do, for every packet has at least 20. */
+static inline __attribute__((always_inline)) bool fp_table_add(const struct fp_table *t, struct fp_body *b, const struct fp_flow *f,
+                                                               int64_t now)
 {
-    void *entry;
+    uint64_t octets;
+    bool wraps = __builtin_add_overflow(b->octets, f->octets, &octets);
 
-    if (__builtin_expect(equal(t, f->hint, f, six), 1))
-        return f->hint;
-    entry = find_in_group(t, first_group(t, f->hash), f, six);
-    if (!entry)
-        entry = find_in_group(t, second_group(t, f->hash), f, six);
-    if (!entry && FP_MUTANT(38, t->stashed, 0))
-        entry = fp_table_find_in_stash(t, f);
-    return entry;
-}
-
-/* Adds a packet to a resident record, after ending it first where S-END-2 to S-END-4 say so. */
-static inline void fp_table_meter(struct fp_table *t, void *entry, const struct fp_flow *f, int64_t now, bool six)
-{
-    struct fp_body *b = fp_body_of(entry, six);
-    uint64_t octets = b->octets + f->octets;
-    uint64_t packets = b->packets + f->packets;
-    int64_t before = b->deadline;
-
-    if (FP_UNLIKELY(before <= now)) {
-        fp_table_replace(t, entry, f, 0);
-        return;
-    }
-    if (FP_UNLIKELY(f->word & (uint64_t)FP_TCP_SYN << FP_WORD_FLAGS) && ended(t, b) && f->ts >= b->last) {
-        fp_table_replace(t, entry, f, FP_ENDED);
-        return;
-    }
-    if (FP_UNLIKELY(octets < f->octets || octets > FP_MUTANT(24, t->timeouts.limit, UINT64_MAX) || packets > t->timeouts.limit ||
-                    packets < f->packets)) {
-        fp_table_replace(t, entry, f, FP_ACTIVE);
-        return;
-    }
+    if (FP_UNLIKELY(b->deadline <= now || (b->word | f->word) & t->end_mask || f->ts < b->last || wraps ||
+                    octets > FP_MUTANT(24, t->timeouts.limit, UINT64_MAX)))
+        return false;
     b->octets = octets;
-    b->packets = packets;
-    if (FP_UNLIKELY(f->ts < FP_MUTANT(25, b->first, INT64_MIN)))
-        b->first = f->ts;
-    if (!FP_UNLIKELY(f->ts < FP_MUTANT(26, b->last, INT64_MIN)))
-        b->last = f->ts;
+    b->packets += f->packets;
+    b->last = f->ts;
     b->word |= FP_MUTANT(27, f->word & UINT64_C(0xFFF) << FP_WORD_FLAGS, 0);
-    b->deadline = fp_deadline(t, b);
-    if (FP_UNLIKELY(b->deadline < FP_MUTANT(39, before, INT64_MIN)))
-        fp_table_sooner(t, entry);
+    b->deadline = fp_min(fp_later(f->ts, t->timeouts.idle), fp_later(FP_MUTANT(22, b->first, f->ts), t->timeouts.active));
+    return true;
 }
 
-/* Meters one packet that is not late, at `now` = max(ts, clock) (S-END-2 to S-END-5, S-FUL-1 to S-FUL-3). */
-static inline __attribute__((always_inline)) enum fp_fate fp_table_update(struct fp_table *t, const struct fp_flow *f, int64_t now,
-                                                                          int64_t clock, bool refuse, bool six)
+/* Meters the common packet: its record is resident, where it was guessed, and nothing ends. False: nothing was done. */
+static inline __attribute__((always_inline)) bool fp_table_hot(const struct fp_table *t, const struct fp_flow *f, int64_t now, bool six)
 {
-    void *entry = find(t, f, six);
-
-    if (FP_UNLIKELY(!entry))
-        return fp_table_open(t, f, clock, refuse);
-    fp_table_meter(t, entry, f, now, six);
-    return FP_STORED;
+    return __builtin_expect(equal(t, f->hint, f, six), 1) && fp_table_add(t, fp_body_of(f->hint, six), f, now);
 }
 
 #endif

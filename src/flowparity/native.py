@@ -164,7 +164,7 @@ class RunConfig:
     ipfix_ns: bool = False
     log_assignment: bool = False
     seed: int | None = None  # of the table's hash; None = fixed under the packet clock, random under the wall clock
-    batch: int = 32
+    batch: int = 128
     block: bool | None = None  # wait for room in the socket; None = under the packet clock only
     pace: int = 0  # datagrams per second and stream at most; 0 = unlimited
     sweep_budget: int = 0  # table regions swept per batch; 0 = as the clock asks (S-END-6)
@@ -473,7 +473,7 @@ def meter(
     workers: int = 1,
     *,
     seed: int | None = None,
-    batch: int = 32,
+    batch: int = 128,
     sweep_budget: int = 0,
     ipfix_ns: bool = False,
     mtu: int = 1500,

@@ -21,7 +21,7 @@ struct fp_source {
     struct bpf_program filter;
     bool filtered;
     uint16_t link;
-    bool classic; /* pcap; else pcapng, whose times libpcap tells as they are */
+    bool classic;  /* pcap; else pcapng, whose times libpcap tells as they are */
     uint16_t unit; /* of a pcap's fractions, nanoseconds */
     uint64_t seq;
     uint8_t *arena;
