@@ -41,8 +41,7 @@ static void fill(uint64_t seed, const uint64_t *numbers)
         abort();
     for (unsigned i = 0; i < 2 * FLOWS; i++) {
         struct fp_flow f = flow_of(&parser, numbers[i % FLOWS]);
-        fp_table_prefetch_entry(&t, &f, false);
-        if (fp_table_update(&t, &f, 1, 0, false, false) != FP_STORED)
+        if (fp_table_update(&t, &f, 1, 0, false) != FP_STORED)
             abort();
     }
     if (t.resident != FLOWS)
