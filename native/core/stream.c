@@ -23,6 +23,21 @@ static uint8_t *message(const struct fp_stream *s)
     return s->arena + (size_t)FP_MUTANT(64, s->slot, s->pending) * FP_DATAGRAM;
 }
 
+/* Takes back what had seemed exported (S-EXP-3). */
+static void take_back(struct fp_stream *s)
+{
+    struct fp_stream_account *a = &s->account;
+    struct fp_refused *r = &s->transport->refused;
+
+    a->exported_packets -= r->packets;
+    a->exported_records -= r->flows;
+    a->datagrams -= r->datagrams;
+    a->datagram_octets -= r->octets;
+    a->not_sent_packets += r->packets;
+    a->not_sent_records += r->flows;
+    *r = (struct fp_refused){0};
+}
+
 static void offer(struct fp_stream *s)
 {
     struct fp_stream_account *a = &s->account;
@@ -45,6 +60,7 @@ static void offer(struct fp_stream *s)
         }
     }
     s->pending = 0;
+    take_back(s);
 }
 
 static void close_set(struct fp_stream *s)
@@ -265,6 +281,8 @@ void fp_stream_finish(struct fp_stream *s)
         seal(s);
         offer(s);
     }
+    s->transport->ops->send(s->transport, NULL, 0); /* the last refusals have come back by now, from a collector on this machine */
+    take_back(s);
 }
 
 int fp_stream_init(struct fp_stream *s, int format, const struct fp_face *face, struct fp_transport *transport)

@@ -18,8 +18,14 @@ struct fp_message {
 
 struct fp_transport;
 
+/* What had seemed sent until the collector's refusal of it came back. */
+struct fp_refused {
+    uint32_t datagrams, flows;
+    uint64_t packets, octets;
+};
+
 struct fp_transport_ops {
-    /* Offers all messages and sets their fates. */
+    /* Offers all messages and sets their fates; adds to `refused` what is now known of those before. With no messages it only looks for such news. */
     void (*send)(struct fp_transport *, struct fp_message *, unsigned count);
     void (*close)(struct fp_transport *);
 };
@@ -28,6 +34,7 @@ struct fp_transport {
     const struct fp_transport_ops *ops;
     uint16_t overhead; /* octets that it puts around a message: IP and UDP headers */
     struct fp_own own; /* the 5-tuple of its datagrams; kind FP_NON_IP = none */
+    struct fp_refused refused; /* the stream takes it and sets it to 0 */
 };
 
 /* A connected UDP socket. `block`: wait for room in the socket; `pace`: datagrams a second at most, 0 = unlimited. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Export over a connected UDP socket. Runs of datagrams of one length go out in one call by segmentation offload where the kernel has it,
- * the rest by sendmmsg.
+ * Export over a connected UDP socket. Runs of datagrams of one length go out in one call by segmentation offload where the kernel has it.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -35,7 +34,35 @@ struct udp {
     bool gso;
     uint32_t pace;
     int64_t due; /* CLOCK_MONOTONIC, when the next datagram may leave */
+    struct fp_refused last; /* what the last call that sent anything sent */
 };
+
+/* A refusal that a call reports is that of what the call before sent; nothing of this one has left. False: `error` is none, or nothing is
+ * known to have been refused. */
+static bool refused(struct udp *u, int error)
+{
+    struct fp_refused *r = &u->base.refused;
+
+    if (error != ECONNREFUSED || !u->last.datagrams)
+        return false;
+    r->datagrams += u->last.datagrams;
+    r->flows += u->last.flows;
+    r->packets += u->last.packets;
+    r->octets += u->last.octets;
+    u->last = (struct fp_refused){0};
+    return true;
+}
+
+static void note_sent(struct udp *u, struct fp_message *messages, unsigned count)
+{
+    u->last = (struct fp_refused){.datagrams = count};
+    for (unsigned i = 0; i < count; i++) {
+        messages[i].sent = true;
+        u->last.flows += messages[i].flows;
+        u->last.packets += messages[i].packets;
+        u->last.octets += messages[i].length;
+    }
+}
 
 static void pace(struct udp *u, unsigned count)
 {
@@ -66,29 +93,17 @@ static bool again(const struct udp *u, int error)
     return poll(&p, 1, BLOCK_MS) > 0;
 }
 
-/* One datagram after the other; an error is the fate of the datagram that met it. */
+/* One datagram a call, because sendmmsg swallows the error that ends it early. */
 static void send_each(struct udp *u, struct fp_message *messages, unsigned count)
 {
-    struct mmsghdr headers[BATCH];
-    struct iovec iov[BATCH];
-    unsigned done = 0;
-
-    memset(headers, 0, sizeof headers);
     for (unsigned i = 0; i < count; i++) {
-        iov[i] = (struct iovec){.iov_base = (void *)(uintptr_t)messages[i].data, .iov_len = messages[i].length};
-        headers[i].msg_hdr.msg_iov = &iov[i];
-        headers[i].msg_hdr.msg_iovlen = 1;
-    }
-    while (done < count) {
-        int n = sendmmsg(u->fd, headers + done, count - done, MSG_NOSIGNAL);
-        if (n < 0) {
-            if (again(u, errno))
-                continue;
-            messages[done++].sent = false;
-            continue;
-        }
-        for (; n > 0; n--)
-            messages[done++].sent = true;
+        ssize_t n;
+        do
+            n = send(u->fd, messages[i].data, messages[i].length, MSG_NOSIGNAL);
+        while (n < 0 && (refused(u, errno) || again(u, errno)));
+        messages[i].sent = false;
+        if (n >= 0)
+            note_sent(u, messages + i, 1);
     }
 }
 
@@ -111,7 +126,7 @@ static bool send_segmented(struct udp *u, struct fp_message *messages, unsigned 
     memcpy(CMSG_DATA(c), &length, sizeof length);
     do
         n = sendmsg(u->fd, &header, MSG_NOSIGNAL);
-    while (n < 0 && again(u, errno));
+    while (n < 0 && (refused(u, errno) || again(u, errno)));
     if (n < 0 && (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOPROTOOPT)) {
         u->gso = false;
         return false;
@@ -119,7 +134,9 @@ static bool send_segmented(struct udp *u, struct fp_message *messages, unsigned 
     if (n < 0 && errno == EMSGSIZE)
         return false;
     for (unsigned i = 0; i < count; i++)
-        messages[i].sent = n >= 0;
+        messages[i].sent = false;
+    if (n >= 0)
+        note_sent(u, messages, count);
     return true;
 }
 
@@ -140,7 +157,11 @@ static unsigned run_length(const struct fp_message *messages, unsigned count)
 static void udp_send(struct fp_transport *t, struct fp_message *messages, unsigned count)
 {
     struct udp *u = (struct udp *)t;
+    int error = 0;
+    socklen_t length = sizeof error;
 
+    if (!count && getsockopt(u->fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0)
+        refused(u, error);
     while (count) {
         unsigned n = u->gso ? run_length(messages, count) : count < BATCH ? count : BATCH;
         if (u->pace && n > 8)

@@ -140,11 +140,12 @@ def get(rule_id: str) -> Requirement:
 @cache
 def _cases() -> Mapping[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
+    checkout = next((each for each in (_CHECKOUT, Path.cwd()) if (each / "docs" / "semantics.md").is_file()), _CHECKOUT)  # an installed package knows the one it is used in
     for folder, pattern in (("fixtures", "*.toml"), ("conformance", "*.py"), ("tests", "test_*.py")):
-        root = _CHECKOUT / folder
+        root = checkout / folder
         for path in sorted(root.rglob(pattern)) if root.is_dir() else ():
             for rule_id in sorted(set(ID.findall(path.read_text(encoding="utf-8", errors="replace")))):
-                found.setdefault(rule_id, []).append(str(path.relative_to(_CHECKOUT)))
+                found.setdefault(rule_id, []).append(str(path.relative_to(checkout)))
     return {rule_id: tuple(paths) for rule_id, paths in found.items()}
 
 

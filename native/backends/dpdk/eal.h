@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -221,8 +222,7 @@ static int eal_memory(const struct fp_host *host, const struct fp_open_args *arg
                       configured ? "not enough free" : "no", EAL_HUGE_NEEDED >> 20);
 }
 
-/* Starts EAL if this process has not done so yet. `pci` is the PCI device with its arguments that the first port needs, or NULL. */
-static int eal_start(const struct fp_host *host, const struct fp_open_args *args, const char *pci, char *err)
+static int eal_start_in_turn(const struct fp_host *host, const struct fp_open_args *args, const char *pci, char *err)
 {
     static char lcores[1024], words[512];
     char *argv[EAL_MAX_ARGS + 1];
@@ -311,6 +311,20 @@ static int eal_start(const struct fp_host *host, const struct fp_open_args *args
     eal.huge = huge;
     eal.state = 1;
     return 0;
+}
+
+/* Starts EAL if this process has not done so yet. `pci` is the PCI device with its arguments that the first port needs, or NULL. One process of this machine at a
+ * time: between the look at the free hugepages and their reservation no other exporter may take them. */
+static int eal_start(const struct fp_host *host, const struct fp_open_args *args, const char *pci, char *err)
+{
+    int turn = eal.state == 0 ? open("/sys/kernel/mm/hugepages", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+    while (turn >= 0 && flock(turn, LOCK_EX) < 0 && errno == EINTR)
+        continue;
+    int status = eal_start_in_turn(host, args, pci, err);
+    if (turn >= 0)
+        close(turn);
+    return status;
 }
 
 /* Makes a thread of the core known to DPDK (its mempool caches need that) until the thread ends. */
