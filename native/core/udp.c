@@ -37,13 +37,13 @@ struct udp {
     struct fp_refused last; /* what the last call that sent anything sent */
 };
 
-/* A refusal that a call reports is that of what the call before sent; nothing of this one has left. False: `error` is none, or nothing is
- * known to have been refused. */
-static bool refused(struct udp *u, int error)
+/* A refusal that a call reports is that of what a call before sent; nothing of this one has left. Whether to send again: every refusal is
+ * told once, so `tries` only guards against what cannot be. */
+static bool refused(struct udp *u, int error, unsigned *tries)
 {
     struct fp_refused *r = &u->base.refused;
 
-    if (error != ECONNREFUSED || !u->last.datagrams)
+    if (error != ECONNREFUSED || ++*tries > BATCH)
         return false;
     r->datagrams += u->last.datagrams;
     r->flows += u->last.flows;
@@ -97,10 +97,11 @@ static bool again(const struct udp *u, int error)
 static void send_each(struct udp *u, struct fp_message *messages, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
+        unsigned tries = 0;
         ssize_t n;
         do
             n = send(u->fd, messages[i].data, messages[i].length, MSG_NOSIGNAL);
-        while (n < 0 && (refused(u, errno) || again(u, errno)));
+        while (n < 0 && (refused(u, errno, &tries) || again(u, errno)));
         messages[i].sent = false;
         if (n >= 0)
             note_sent(u, messages + i, 1);
@@ -116,6 +117,7 @@ static bool send_segmented(struct udp *u, struct fp_message *messages, unsigned 
     struct msghdr header = {.msg_iov = iov, .msg_iovlen = count, .msg_control = control, .msg_controllen = sizeof control};
     struct cmsghdr *c = CMSG_FIRSTHDR(&header);
     uint16_t length = (uint16_t)messages[0].length;
+    unsigned tries = 0;
     ssize_t n;
 
     for (unsigned i = 0; i < count; i++)
@@ -126,7 +128,7 @@ static bool send_segmented(struct udp *u, struct fp_message *messages, unsigned 
     memcpy(CMSG_DATA(c), &length, sizeof length);
     do
         n = sendmsg(u->fd, &header, MSG_NOSIGNAL);
-    while (n < 0 && (refused(u, errno) || again(u, errno)));
+    while (n < 0 && (refused(u, errno, &tries) || again(u, errno)));
     if (n < 0 && (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOPROTOOPT)) {
         u->gso = false;
         return false;
@@ -159,9 +161,10 @@ static void udp_send(struct fp_transport *t, struct fp_message *messages, unsign
     struct udp *u = (struct udp *)t;
     int error = 0;
     socklen_t length = sizeof error;
+    unsigned tries = 0;
 
     if (!count && getsockopt(u->fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0)
-        refused(u, error);
+        refused(u, error, &tries);
     while (count) {
         unsigned n = u->gso ? run_length(messages, count) : count < BATCH ? count : BATCH;
         if (u->pace && n > 8)
