@@ -25,15 +25,16 @@ struct fp_refused {
 };
 
 struct fp_transport_ops {
-    /* Offers all messages and sets their fates; adds to `refused` what is now known of those before. With no messages it only looks for such news. */
+    /* Offers all messages and sets their fates; adds to `refused` what is now known of those before. With no messages it only looks for
+     * such news. */
     void (*send)(struct fp_transport *, struct fp_message *, unsigned count);
     void (*close)(struct fp_transport *);
 };
 
 struct fp_transport {
     const struct fp_transport_ops *ops;
-    uint16_t overhead; /* octets that it puts around a message: IP and UDP headers */
-    struct fp_own own; /* the 5-tuple of its datagrams; kind FP_NON_IP = none */
+    uint16_t overhead;         /* octets that it puts around a message: IP and UDP headers */
+    struct fp_own own;         /* the 5-tuple of its datagrams; kind FP_NON_IP = none */
     struct fp_refused refused; /* the stream takes it and sets it to 0 */
 };
 

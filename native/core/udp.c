@@ -33,7 +33,7 @@ struct udp {
     bool block;
     bool gso;
     uint32_t pace;
-    int64_t due; /* CLOCK_MONOTONIC, when the next datagram may leave */
+    int64_t due;            /* CLOCK_MONOTONIC, when the next datagram may leave */
     struct fp_refused last; /* what the last call that sent anything sent */
 };
 

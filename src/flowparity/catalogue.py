@@ -140,7 +140,9 @@ def get(rule_id: str) -> Requirement:
 @cache
 def _cases() -> Mapping[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
-    checkout = next((each for each in (_CHECKOUT, Path.cwd()) if (each / "docs" / "semantics.md").is_file()), _CHECKOUT)  # an installed package knows the one it is used in
+    checkout = next(
+        (each for each in (_CHECKOUT, Path.cwd()) if (each / "docs" / "semantics.md").is_file()), _CHECKOUT
+    )  # an installed package knows the one it is used in
     for folder, pattern in (("fixtures", "*.toml"), ("conformance", "*.py"), ("tests", "test_*.py")):
         root = checkout / folder
         for path in sorted(root.rglob(pattern)) if root.is_dir() else ():

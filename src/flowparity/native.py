@@ -190,7 +190,12 @@ class RunResult:
 
 _FORMATS = {"5": 5, "9": 9, "ipfix": 10}
 _UNAVAILABLE = {errno.ENOPKG, errno.ELIBACC, errno.ELIBBAD, errno.ENOSYS, errno.EPERM, errno.ENODEV, errno.EOPNOTSUPP}
-_UNAVAILABLE |= {errno.ENETDOWN, errno.EBUSY, errno.ERANGE, errno.EPROTO}  # of an interface: down, taken by another program, unfit; of a module: another version
+_UNAVAILABLE |= {
+    errno.ENETDOWN,
+    errno.EBUSY,
+    errno.ERANGE,
+    errno.EPROTO,
+}  # of an interface: down, taken by another program, unfit; of a module: another version
 _INPUT = {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.EBADMSG, errno.EPROTONOSUPPORT, errno.ENXIO}
 _FIXED_SEED = 0x5EED
 _SEQ_NONE = 2**64 - 1  # FP_SEQ_NONE

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Receives and releases, nothing else: what a port and the plug-in cost without the exporter. `bare PLUGIN SECONDS INPUT [KEY=VALUE…]` prints frames, seconds of one queue's thread
- * while frames came, and processor seconds of that thread.
+ * Receives and releases, nothing else: what a port and the plug-in cost without the exporter. `bare PLUGIN SECONDS INPUT [KEY=VALUE…]`
+ * prints frames, seconds of one queue's thread while frames came, and processor seconds of that thread.
  */
 #include <dlfcn.h>
 #include <stdarg.h>

@@ -87,7 +87,8 @@ def _alive(pid: int) -> bool:
 def test_nothing_is_left_behind(number: int) -> None:
     """The namespace has no name and no life of its own: it goes with the process that made it."""
     program = (  # SIGINT may come ignored from whatever started the tests
-        "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom flowparity.harness.rigs.veth import VethRig\nrig = VethRig()\nwith rig.bare_link() as link:\n"
+        "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from flowparity.harness.rigs.veth import VethRig\nrig = VethRig()\nwith rig.bare_link() as link:\n"
         " print(rig.namespace.prefix[2], flush=True)\n time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:

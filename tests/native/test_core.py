@@ -240,9 +240,7 @@ def test_what_is_no_capture_is_refused(tmp_path: Path, content: bytes | None, te
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize(("magic", "unit"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)])
 @pytest.mark.parametrize(("seconds", "fraction"), [(2**31 - 1, 999_999), (2**31, 0), (2**32 - 1, 128), (1, 2_500_000), (1, 2**32 - 1)])
-def test_times_of_a_pcap_are_unsigned_and_their_fractions_what_they_say(
-    tmp_path: Path, order: str, magic: int, unit: int, seconds: int, fraction: int
-) -> None:
+def test_times_of_a_pcap_are_unsigned_and_their_fractions_what_they_say(tmp_path: Path, order: str, magic: int, unit: int, seconds: int, fraction: int) -> None:
     """Also in a pipe, where nothing can be read twice (the backend looks at the magic itself)."""
     path = tmp_path / "a.pcap"
     head = struct.pack(f"{order}IHHiIII", magic, 2, 4, 0, 0, 65535, 1)

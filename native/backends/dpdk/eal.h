@@ -313,8 +313,8 @@ static int eal_start_in_turn(const struct fp_host *host, const struct fp_open_ar
     return 0;
 }
 
-/* Starts EAL if this process has not done so yet. `pci` is the PCI device with its arguments that the first port needs, or NULL. One process of this machine at a
- * time: between the look at the free hugepages and their reservation no other exporter may take them. */
+/* Starts EAL if this process has not done so yet. `pci` is the PCI device with its arguments that the first port needs, or NULL. One
+ * process of this machine at a time: between the look at the free hugepages and their reservation no other exporter may take them. */
 static int eal_start(const struct fp_host *host, const struct fp_open_args *args, const char *pci, char *err)
 {
     int turn = eal.state == 0 ? open("/sys/kernel/mm/hugepages", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;

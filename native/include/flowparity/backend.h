@@ -131,8 +131,9 @@ struct fp_stats {
 /* Given to open; outlives the source. */
 struct fp_host {
     uint32_t abi, size;
-    /* Symmetric hash of addresses, ports and protocol of the frame's flow, the same for both directions; ports are left out of non-first fragments, which are flows of their own (S-PRT-6), so that
-     * all packets of a key get one value. For backends that must choose a queue in software. Never 0. */
+    /* Symmetric hash of addresses, ports and protocol of the frame's flow, the same for both directions; ports are left out of non-first
+     * fragments, which are flows of their own (S-PRT-6), so that all packets of a key get one value. For backends that must choose a queue
+     * in software. Never 0. */
     uint32_t (*flow_hash)(const struct fp_packet *);
     /* printf into an error buffer of FP_ERRLEN octets; returns `code` so that `return host->fail(err, -EINVAL, "…")` reads well. */
     int (*fail)(char *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -154,9 +155,10 @@ struct fp_backend_ops {
     /* Opens the source with all its queues and fills `caps` with what was really obtained. On failure the system is as it was before. */
     int (*open)(const struct fp_host *, const struct fp_open_args *, struct fp_source **, struct fp_caps *caps, char *err);
 
-    /* Takes up to `max` frames of a queue, waiting at most `wait_ms` for the first (0 = do not wait). Returns their number; 0 = none came; FP_END; or -errno with `err`. `*now_ns` is set to the
-     * present time in the packets' clock domain (FP_NS_NONE in replay): with frames for the judgement of their stamps (max_clock_step), without any such that every frame stamped before
-     * now - visibility has been delivered (S-TIM-4). */
+    /* Takes up to `max` frames of a queue, waiting at most `wait_ms` for the first (0 = do not wait). Returns their number; 0 = none came;
+     * FP_END; or -errno with `err`. `*now_ns` is set to the present time in the packets' clock domain (FP_NS_NONE in replay): with frames
+     * for the judgement of their stamps (max_clock_step), without any such that every frame stamped before now - visibility has been
+     * delivered (S-TIM-4). */
     int (*recv)(struct fp_source *, unsigned queue, struct fp_packet *, unsigned max, int wait_ms, int64_t *now_ns, char *err);
 
     /* Gives the frames of one recv back, all of them, in order. Optional: nothing to give back. */
