@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded exports of softflowd 1.1.0 and pmacctd 1.7.7: our decoding against tshark's, field by field, and the findings that these exporters deserve."""
+"""Our decoding against tshark's, field by field: exports recorded of softflowd 1.1.0 and pmacctd 1.7.7, and those of the reference and the native core.
+
+Also the findings that the other exporters deserve.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,19 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.utils import wrpcap
 
+from flowparity.capture import read_capture as read_frames
 from flowparity.collector import read_capture
 from flowparity.decode import Decoder, Element, Message, Normaliser, Value
 from flowparity.decode.elements import ELEMENTS, VARIABLE
 from flowparity.decode.model import DataRecord
+from flowparity.export import run_reference
+from flowparity.native import meter
+from flowparity.profile import Profile
+from flowparity.transport import MemoryStream
 from flowparity.wire import check_stream
 
 EXPORTS = Path(__file__).parent / "exports"
@@ -43,7 +54,7 @@ def octets(element: Element, value: Value, length: int) -> bytes:
 V5_LENGTHS = [4, 4, 4, 2, 2, 4, 4, 4, 4, 2, 2, 1, 1, 1, 1, 2, 2, 1, 1, 2]
 
 
-def ours(messages: list[Message]) -> dict[tuple[int, int], dict[int, bytes]]:
+def ours(messages: list[Message], *, fixed_only: bool = False) -> dict[tuple[int, int], dict[int, bytes]]:
     """(datagram, record offset) -> field offset -> octets."""
     out: dict[tuple[int, int], dict[int, bytes]] = {}
     lengths: dict[int, list[int]] = {0: V5_LENGTHS}
@@ -52,7 +63,8 @@ def ours(messages: list[Message]) -> dict[tuple[int, int], dict[int, bytes]]:
             assert event.template is not None
             lengths[event.template_id] = [f.length for f in event.template.fields]
         for record in message.records:
-            out[number, record.offset] = _of(record, lengths[record.template_id])
+            if not (fixed_only and VARIABLE in lengths[record.template_id]):
+                out[number, record.offset] = _of(record, lengths[record.template_id])
     return out
 
 
@@ -66,21 +78,21 @@ def _of(record: DataRecord, lengths: list[int]) -> dict[int, bytes]:
     return found
 
 
-def theirs(name: str) -> dict[tuple[int, int], dict[int, int]]:
+def theirs(path: Path, headers: int = HEADERS) -> dict[tuple[int, int], dict[int, int]]:
     """(datagram, record offset) -> octet offset -> octet, of every field that tshark shows inside a record."""
-    command = ["tshark", "-r", str(EXPORTS / f"{name}.pcap"), "-d", "udp.port==4739,cflow", "-d", "udp.port==2055,cflow", "-T", "pdml"]
+    command = ["tshark", "-r", str(path), "-d", "udp.port==4739,cflow", "-d", "udp.port==2055,cflow", "-T", "pdml"]
     root = ET.fromstring(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
     out: dict[tuple[int, int], dict[int, int]] = {}
     for number, packet in enumerate(root.iter("packet")):
         for record in packet.iter("field"):
             if record.get("name") != "" or not record.get("show", "").startswith(("Flow ", "pdu ")):
                 continue
-            place = number, int(record.get("pos", "0")) - HEADERS
+            place = number, int(record.get("pos", "0")) - headers
             out[place] = {}
             for leaf in record.iter("field"):
                 value = leaf.get("unmaskedvalue") or leaf.get("value")
                 if leaf is not record and value and leaf.get("name"):
-                    begin = int(leaf.get("pos", "0")) - HEADERS
+                    begin = int(leaf.get("pos", "0")) - headers
                     out[place] |= dict(enumerate(bytes.fromhex(value), begin))
     return out
 
@@ -88,7 +100,13 @@ def theirs(name: str) -> dict[tuple[int, int], dict[int, int]]:
 @needs_tshark
 @pytest.mark.parametrize("name", NAMES)
 def test_every_field_is_what_tshark_reads(name: str) -> None:
-    mine, other = ours(decode(name)), theirs(name)
+    mine, other = ours(decode(name)), theirs(EXPORTS / f"{name}.pcap")
+    compare(mine, other)
+    assert set(other) == set(mine)
+
+
+def compare(mine: dict[tuple[int, int], dict[int, bytes]], other: dict[tuple[int, int], dict[int, int]]) -> None:
+    """Every octet that tshark shows of a record is ours."""
     assert other
     for place, shown in other.items():
         for at, value in mine[place].items():
@@ -98,7 +116,39 @@ def test_every_field_is_what_tshark_reads(name: str) -> None:
             elif any(value):
                 # tshark shows absolute milliseconds without their octets; recorded in 2023, they begin like this
                 assert value[:3] == b"\0\0\x01", (place, at)
-    assert set(other) == set(mine)
+
+
+def own_export(exporter: str, version: str) -> list[bytes]:
+    """What the reference or the native core makes of the recorded captures, one after the other."""
+    out = []
+    for path in sorted((EXPORTS.parents[2] / "fixtures" / "recorded").glob("*.pcap*")):
+        frames = list(read_frames(path))
+        profile = Profile(counter_bits=32)
+        if exporter == "native":
+            out += meter(frames, profile, (version,))[0][version]
+        else:
+            stream = MemoryStream(1472)
+            run_reference(frames, profile, {version: stream})
+            out += stream.messages
+    return out
+
+
+@needs_tshark
+@pytest.mark.parametrize("version", ["5", "9", "ipfix"])
+@pytest.mark.parametrize("exporter", ["reference", "native"])
+def test_our_own_exports_are_what_tshark_reads(exporter: str, version: str, tmp_path: Path) -> None:
+    payloads = own_export(exporter, version)
+    packets = [Ether() / IP(src="127.0.0.1", dst="127.0.0.1") / UDP(sport=9, dport=2055) / payload for payload in payloads]
+    wrpcap(str(tmp_path / "own.pcap"), packets)
+    decoder = Decoder()
+    messages = [decoder.feed(payload, None, 0) for payload in payloads]
+    assert not [message.problems for message in messages if message.problems]
+    flows = {(n, record.offset) for n, message in enumerate(messages) for record in message.flows}
+    mine = ours(messages, fixed_only=True)
+    other = {place: shown for place, shown in theirs(tmp_path / "own.pcap", HEADERS + 14).items() if place in mine}
+    compare(mine, other)
+    assert flows <= set(other)
+    assert len(flows) > 40
 
 
 @pytest.mark.parametrize("name", NAMES)
