@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a packet costs in memory: parse, hash, update and sweep, beside two probes of the machine's memory taken in the same run. Absolute
- * times move with the machine; the ratio does not.
+ * What a packet costs in memory: parse, hash, update and sweep, with new flows also the records' encoding, beside two probes of the machine's
+ * memory taken in the same run. Absolute times move with the machine; the ratio does not. Time is processor time of the thread: what else
+ * runs here counts only by what it takes of caches and of the core.
  */
+#include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,6 +16,7 @@
 #include "hash.h"
 #include "loader.h"
 #include "meter.h"
+#include "stream.h"
 
 #define FRAME      64u /* stride; the frame has 60 octets */
 #define BATCH      128u
@@ -26,11 +30,11 @@ struct chunks {
     unsigned count;
 };
 
-static int64_t monotonic(void)
+static int64_t cpu_time(void)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (int64_t)t.tv_sec * FP_SECOND + t.tv_nsec;
 }
 
@@ -50,7 +54,7 @@ static double percentile(struct chunks *c, unsigned percent)
 static void note(struct chunks *c, int64_t since, uint64_t packets)
 {
     if (c->count < MAX_CHUNKS)
-        c->ns[c->count++] = (double)(monotonic() - since) / (double)packets;
+        c->ns[c->count++] = (double)(cpu_time() - since) / (double)packets;
 }
 
 static void write_frame(uint8_t *frame, uint32_t flow)
@@ -80,16 +84,91 @@ static void *map(size_t size)
     return p;
 }
 
-static void drop(void *context, const struct fp_record *record)
+static void discard(struct fp_transport *t, struct fp_message *messages, unsigned count)
 {
-    (void)context, (void)record;
+    (void)t;
+    for (unsigned i = 0; i < count; i++)
+        messages[i].sent = true;
+}
+
+/* One worker and what it meters. */
+struct lane {
+    struct fp_bench_load load;
+    struct fp_config config;
+    struct fp_meter meter;
+    struct fp_face face;
+    struct fp_transport nowhere;
+    struct fp_stream stream;
+    uint8_t *frames;
+    uint32_t count;
+    double *shares; /* cumulative, of each flow under Zipf's law */
+    uint64_t draws, next_flow;
+    int64_t ts;
+    struct chunks chunks;
+    pthread_barrier_t *start;
+    pthread_t thread;
+};
+
+static void encode(void *context, const struct fp_record *record)
+{
+    struct lane *lane = context;
+
+    lane->face.now = lane->meter.newest;
+    fp_stream_put(&lane->stream, record);
+}
+
+static uint32_t zipf(const struct lane *lane, uint64_t draw)
+{
+    double at = (double)(draw >> 11) * 0x1p-53 * lane->shares[lane->load.flows - 1];
+    uint32_t low = 0, high = lane->load.flows - 1;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (lane->shares[middle] < at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The flow of the next packet. With new flows, half of `flows` is the window from which packets are drawn: a flow is in it for as long as it
+ * then waits for its idle timeout. */
+static uint32_t draw_flow(struct lane *lane)
+{
+    uint64_t draw = fp_splitmix(7, lane->draws++);
+    uint64_t window = lane->load.flows / 2;
+
+    if (lane->shares)
+        return zipf(lane, draw);
+    if (!lane->load.new_flows)
+        return lane->draws <= lane->load.flows ? (uint32_t)lane->draws - 1 : (uint32_t)(draw % lane->load.flows);
+    if (lane->next_flow * FP_SECOND <= lane->draws * GAP * lane->load.new_flows)
+        return (uint32_t)lane->next_flow++;
+    return (uint32_t)(lane->next_flow - 1 - draw % (lane->next_flow < window ? lane->next_flow : window));
+}
+
+/* Writes the frames of a pass; without new flows in random order. */
+static void write_frames(struct lane *lane)
+{
+    for (uint32_t i = 0; i < lane->count; i++)
+        write_frame(lane->frames + (size_t)i * FRAME, draw_flow(lane));
+    if (lane->load.new_flows)
+        return;
+    for (uint32_t i = lane->count - 1; i > 0; i--) {
+        uint8_t swap[FRAME];
+        size_t j = fp_splitmix(11, i) % (i + 1);
+        memcpy(swap, lane->frames + (size_t)i * FRAME, FRAME);
+        memcpy(lane->frames + (size_t)i * FRAME, lane->frames + j * FRAME, FRAME);
+        memcpy(lane->frames + j * FRAME, swap, FRAME);
+    }
 }
 
 /* One pass over the frames; `c` may be NULL (warming up). */
 static int64_t pass(struct fp_meter *m, const uint8_t *frames, uint32_t count, int64_t ts, struct chunks *c)
 {
     struct fp_packet burst[BATCH];
-    int64_t since = monotonic();
+    int64_t since = cpu_time();
 
     memset(burst, 0, sizeof burst);
     for (uint32_t i = 0; i < count; i += BATCH) {
@@ -102,41 +181,39 @@ static int64_t pass(struct fp_meter *m, const uint8_t *frames, uint32_t count, i
         fp_meter_batch(m, burst, BATCH, FP_NS_NONE);
         if (c && (i + BATCH) % CHUNK == 0) {
             note(c, since, CHUNK);
-            since = monotonic();
+            since = cpu_time();
         }
     }
     return ts;
 }
 
-/* The same random lines that a packet touches, and nothing else: two lines of tags read, one entry read and written, fetched ahead a batch
- * at a time. */
+/* The random lines that a packet of a resident flow touches, and nothing else: one line of tags read, one entry read and written, fetched
+ * ahead a batch at a time. */
 static void probe_lines(const struct fp_table *t, uint32_t rounds, struct chunks *c)
 {
     uint64_t *entries = (uint64_t *)(void *)t->entries;
     const uint64_t *tags = (const uint64_t *)(const void *)t->tags;
     uint64_t lines = (uint64_t)t->groups * FP_GROUP;
     uint64_t state = 1, sum = 0;
-    uint64_t at[BATCH], tag[BATCH][2];
-    int64_t since = monotonic();
+    uint64_t at[BATCH], tag[BATCH];
+    int64_t since = cpu_time();
 
     for (uint32_t i = 0; i < rounds; i += BATCH) {
         for (unsigned k = 0; k < BATCH; k++) {
             uint64_t r = fp_mix(state += UINT64_C(0x9E3779B97F4A7C15), UINT64_C(0xBF58476D1CE4E5B9));
             at[k] = ((r >> 32) * lines >> 32) * (LINE / 8);
-            tag[k][0] = ((r & UINT32_MAX) * t->groups >> 32) * 4;
-            tag[k][1] = ((r >> 16 & UINT32_MAX) * t->groups >> 32) * 4;
-            __builtin_prefetch(tags + tag[k][0]);
-            __builtin_prefetch(tags + tag[k][1]);
+            tag[k] = ((r & UINT32_MAX) * t->groups >> 32) * 4;
+            __builtin_prefetch(tags + tag[k]);
         }
         for (unsigned k = 0; k < BATCH; k++) {
-            sum += tags[tag[k][0]] + tags[tag[k][1]];
+            sum += tags[tag[k]];
             __builtin_prefetch(entries + at[k], 1);
         }
         for (unsigned k = 0; k < BATCH; k++)
             entries[at[k]] += sum & 1;
         if ((i + BATCH) % CHUNK == 0) {
             note(c, since, CHUNK);
-            since = monotonic();
+            since = cpu_time();
         }
     }
 }
@@ -149,70 +226,149 @@ static void probe_latency(const struct fp_table *t, struct chunks *c)
     uint64_t at = 1;
 
     for (unsigned chunk = 0; chunk < 8; chunk++) {
-        int64_t since = monotonic();
+        int64_t since = cpu_time();
         for (uint32_t i = 0; i < CHUNK; i++)
             at = fp_mix(at + i, UINT64_C(0x9E3779B97F4A7C15)) ^ (entries[((at >> 32) * lines >> 32) * (LINE / 8)] & 1);
         note(c, since, CHUNK);
     }
 }
 
-int fp_bench_core(uint32_t flows, uint32_t passes, struct fp_bench_result *out, char *err)
+static void *run_lane(void *context)
 {
-    struct fp_config config = {
+    struct lane *lane = context;
+    uint32_t warm = 1;
+
+    /* With new flows until as many have ended as are made. */
+    if (lane->load.new_flows)
+        warm += (uint32_t)((uint64_t)lane->load.flows * 2 * FP_SECOND / lane->load.new_flows / GAP / lane->count);
+    for (uint32_t i = 0; i < warm; i++) {
+        if (lane->load.new_flows || i == 0)
+            write_frames(lane);
+        lane->ts = pass(&lane->meter, lane->frames, lane->count, lane->ts, NULL);
+    }
+    if (lane->start)
+        pthread_barrier_wait(lane->start);
+    for (uint32_t i = 0; i < lane->load.passes; i++) {
+        if (lane->load.new_flows)
+            write_frames(lane);
+        lane->ts = pass(&lane->meter, lane->frames, lane->count, lane->ts, &lane->chunks);
+    }
+    return NULL;
+}
+
+static void free_lane(struct lane *lane)
+{
+    if (!lane)
+        return;
+    fp_meter_free(&lane->meter);
+    fp_stream_free(&lane->stream);
+    if (lane->frames)
+        munmap(lane->frames, (size_t)lane->count * FRAME);
+    free(lane->shares);
+    free(lane);
+}
+
+static bool share_out(struct lane *lane)
+{
+    double sum = 0;
+
+    lane->shares = malloc(lane->load.flows * sizeof *lane->shares);
+    for (uint32_t i = 0; lane->shares && i < lane->load.flows; i++)
+        lane->shares[i] = sum += pow(i + 1, -lane->load.zipf);
+    return lane->shares;
+}
+
+static struct lane *new_lane(const struct fp_bench_load *load, unsigned worker)
+{
+    static const struct fp_transport_ops nowhere = {.send = discard};
+    struct lane *lane = calloc(1, sizeof *lane);
+    bool lasting = load->new_flows < FP_SECOND / GAP; /* else every packet is a new flow, and most are evicted */
+
+    if (!lane)
+        return NULL;
+    lane->load = *load;
+    lane->ts = FP_SECOND;
+    lane->config = (struct fp_config){
         .profile = {.key_classic = true,
                     .tos_mask = 0xFF,
                     .counter_bits = 64,
                     .sampling_interval = 1,
                     .input_interface = 1,
-                    .cache_size = flows < 1024 ? 1024 : flows,
-                    .idle_timeout = 15 * FP_SECOND,
+                    .cache_size = load->flows < 1024 ? 1024 : load->new_flows && lasting ? load->flows * 2 : load->flows,
+                    .template_packets = 20,
+                    .template_seconds = 600,
+                    .idle_timeout = load->new_flows && lasting ? (int64_t)(load->flows / 2) * FP_SECOND / load->new_flows : 15 * FP_SECOND,
                     .active_timeout = 1800 * FP_SECOND,
-                    .tcp_end = 5 * FP_SECOND,
-                    .reorder = FP_SECOND / 10,
+                    .tcp_end = -1,
+                    .reorder = 0,
                     .boot = -1},
-        .seed = 1,
+        .seed = 1 + worker,
+        .mtu = 1500,
     };
-    uint32_t count = (flows < (1u << 20) ? 1u << 20 : flows) / CHUNK * CHUNK;
-    size_t size = (size_t)count * FRAME;
-    struct chunks *c = malloc(sizeof *c);
-    uint8_t *frames = map(size);
-    struct fp_meter m;
-    int64_t ts = FP_SECOND;
-    int rc = c && frames ? fp_meter_init(&m, &config, 0, true, (struct fp_sink){drop, NULL}) : -ENOMEM;
+    lane->face = (struct fp_face){.config = &lane->config, .account = &lane->meter.account, .interface_name = "", .now = lane->ts};
+    lane->nowhere = (struct fp_transport){.ops = &nowhere, .overhead = 28};
+    lane->count = (load->flows < (1u << 20) || load->new_flows ? 1u << 20 : load->flows) / CHUNK * CHUNK;
+    lane->frames = map((size_t)lane->count * FRAME);
+    if (!lane->frames || (load->zipf > 0 && !share_out(lane)) || fp_stream_init(&lane->stream, FP_IPFIX, &lane->face, &lane->nowhere) ||
+        fp_meter_init(&lane->meter, &lane->config, worker, true, (struct fp_sink){encode, lane})) {
+        free_lane(lane);
+        return NULL;
+    }
+    return lane;
+}
 
-    if (rc) {
-        fp_host.fail(err, rc, "out of memory for %u flows", flows);
+static void run_lanes(struct lane *const *lanes, unsigned count)
+{
+    pthread_barrier_t start;
+    unsigned running = 0;
+
+    if (count == 1) {
+        run_lane(lanes[0]);
+        return;
+    }
+    pthread_barrier_init(&start, NULL, count);
+    for (; running < count; running++) {
+        lanes[running]->start = &start;
+        if (pthread_create(&lanes[running]->thread, NULL, run_lane, lanes[running]))
+            abort();
+    }
+    while (running)
+        pthread_join(lanes[--running]->thread, NULL);
+    pthread_barrier_destroy(&start);
+}
+
+int fp_bench_core(const struct fp_bench_load *load, struct fp_bench_result *out, char *err)
+{
+    struct lane *lanes[FP_BENCH_WORKERS] = {NULL};
+    struct lane *lane;
+    int rc = 0;
+
+    for (unsigned i = 0; i < load->workers && !rc; i++) {
+        lanes[i] = new_lane(load, i);
+        if (!lanes[i])
+            rc = fp_host.fail(err, -ENOMEM, "out of memory for %u flows", load->flows);
+    }
+    if (rc)
         goto out;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        write_frame(frames + (size_t)i * FRAME, i < flows ? i : (uint32_t)(fp_splitmix(flows, i) % flows));
-    /* Every flow occurs once; their order is random. */
-    for (uint32_t i = count - 1; i > 0; i--) {
-        uint8_t swap[FRAME];
-        size_t j = fp_splitmix(7, i) % (i + 1);
-        memcpy(swap, frames + (size_t)i * FRAME, FRAME);
-        memcpy(frames + (size_t)i * FRAME, frames + j * FRAME, FRAME);
-        memcpy(frames + j * FRAME, swap, FRAME);
-    }
-    ts = pass(&m, frames, count, ts, NULL);
-    c->count = 0;
-    for (uint32_t i = 0; i < passes; i++)
-        ts = pass(&m, frames, count, ts, c);
-    *out = (struct fp_bench_result){.resident = m.account.resident_records, .packets = (uint64_t)count * passes};
-    out->core_median = percentile(c, 50);
-    out->core_p5 = percentile(c, 5);
-    out->table_octets = m.table[0].tags_size + m.table[0].entries_size;
-    c->count = 0;
-    probe_lines(&m.table[0], count, c);
-    out->lines_median = percentile(c, 50);
-    out->lines_p5 = percentile(c, 5);
-    c->count = 0;
-    probe_latency(&m.table[0], c);
-    out->latency_median = percentile(c, 50);
-    fp_meter_free(&m);
+    run_lanes(lanes, load->workers);
+    lane = lanes[0];
+    *out = (struct fp_bench_result){.resident = lane->meter.account.resident_records,
+                                    .packets = (uint64_t)lane->count * load->passes,
+                                    .records = lane->stream.account.exported_records + lane->stream.account.queued_records,
+                                    .evicted = lane->meter.account.evicted,
+                                    .cache_size = lane->config.profile.cache_size};
+    out->core_median = percentile(&lane->chunks, 50);
+    out->core_p5 = percentile(&lane->chunks, 5);
+    out->table_octets = fp_table_octets(&lane->meter.table[0]);
+    lane->chunks.count = 0;
+    probe_lines(&lane->meter.table[0], lane->count, &lane->chunks);
+    out->lines_median = percentile(&lane->chunks, 50);
+    out->lines_p5 = percentile(&lane->chunks, 5);
+    lane->chunks.count = 0;
+    probe_latency(&lane->meter.table[0], &lane->chunks);
+    out->latency_median = percentile(&lane->chunks, 50);
 out:
-    if (frames)
-        munmap(frames, size);
-    free(c);
+    for (unsigned i = 0; i < load->workers; i++)
+        free_lane(lanes[i]);
     return rc;
 }

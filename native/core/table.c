@@ -181,7 +181,7 @@ static void sweep_stash(struct fp_table *t, int64_t clock)
 
 static void prefetch_group(const struct fp_table *t, uint32_t group)
 {
-    uint32_t used = group < t->groups ? ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF : 0;
+    uint32_t used = group < t->groups ? fp_used(t, group) : 0;
 
     for (; used; used &= used - 1)
         __builtin_prefetch(&fp_body_of(fp_slot(t, group, (unsigned)__builtin_ctz(used), t->six), t->six)->deadline);
@@ -202,7 +202,7 @@ static void sweep_region(struct fp_table *t, uint32_t region, int64_t clock)
     prefetch_group(t, group);
     prefetch_group(t, group + 1);
     for (; group < end; group++) {
-        uint32_t used = ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF;
+        uint32_t used = fp_used(t, group);
         prefetch_group(t, group + 2);
         for (; used; used &= used - 1) {
             unsigned i = (unsigned)__builtin_ctz(used);
@@ -269,7 +269,7 @@ void fp_table_sweep(struct fp_table *t, int64_t clock, uint32_t budget)
 void fp_table_flush(struct fp_table *t)
 {
     for (uint32_t group = 0; group < t->groups && t->resident > t->stashed; group++) {
-        uint32_t used = ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF;
+        uint32_t used = fp_used(t, group);
         for (; used; used &= used - 1) {
             unsigned i = (unsigned)__builtin_ctz(used);
             hand_over(t, fp_slot(t, group, i, t->six), FP_FORCED);
@@ -282,29 +282,24 @@ void fp_table_flush(struct fp_table *t)
     }
 }
 
-/* Makes room by ending the live record of a group that would end first (S-FUL-2). */
-static void evict(struct fp_table *t, uint32_t group)
+/* Makes room by ending a live record (S-FUL-2): of two in the new key's first group the one that would end first. */
+static void evict(struct fp_table *t, const struct fp_flow *f)
 {
-    uint32_t used;
-    unsigned victim = 0;
-    int64_t earliest = FP_NEVER;
+    uint32_t group = first_group(t, f->hash);
+    unsigned slots[2], victim;
 
     if (t->stashed) {
         hand_over(t, t->stash, FP_RESOURCES);
         release_stashed(t, 0);
         return;
     }
-    while (!(used = ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF))
+    while (!fp_used(t, group))
         group = (group + 1) % t->groups;
-    victim = (unsigned)__builtin_ctz(used);
-    for (; used; used &= used - 1) {
-        unsigned i = (unsigned)__builtin_ctz(used);
-        int64_t d = fp_body_of(fp_slot(t, group, i, t->six), t->six)->deadline;
-        if (d < earliest) {
-            earliest = d;
-            victim = i;
-        }
-    }
+    fp_candidates(f->hash, fp_used(t, group), slots);
+    victim = fp_body_of(fp_slot(t, group, slots[1], t->six), t->six)->deadline <
+                     fp_body_of(fp_slot(t, group, slots[0], t->six), t->six)->deadline
+                 ? slots[1]
+                 : slots[0];
     hand_over(t, fp_slot(t, group, victim, t->six), FP_MUTANT(30, FP_RESOURCES, FP_FORCED));
     release(t, group, victim);
 }
@@ -357,12 +352,12 @@ static enum fp_fate open_record(struct fp_table *t, const struct fp_flow *f, int
         if (t->resident >= t->cache_size) {
             if (refuse)
                 return FP_SHED;
-            evict(t, first_group(t, f->hash));
+            evict(t, f);
             fate = FP_EVICTED;
         }
     }
     if (!insert(t, f)) {
-        evict(t, first_group(t, f->hash));
+        evict(t, f);
         insert(t, f);
         fate = FP_EVICTED;
     }
@@ -379,17 +374,20 @@ enum fp_fate fp_table_update(struct fp_table *t, const struct fp_flow *f, int64_
     return FP_STORED;
 }
 
+/* Only pages of MAP_HUGETLB make it larger. */
 static void *map(size_t *size, bool huge)
 {
+    size_t whole = (*size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     void *p = MAP_FAILED;
 
-    *size = (*size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     if (huge)
-        p = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+        p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
     if (p == MAP_FAILED) {
         p = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p != MAP_FAILED && huge)
             madvise(p, *size, MADV_HUGEPAGE);
+    } else {
+        *size = whole;
     }
     return p == MAP_FAILED ? NULL : p;
 }
@@ -425,6 +423,11 @@ int fp_table_init(struct fp_table *t, bool six, uint32_t cache_size, const struc
     for (uint32_t i = 0; i <= t->regions; i++)
         t->bounds[i] = FP_NEVER;
     return 0;
+}
+
+size_t fp_table_octets(const struct fp_table *t)
+{
+    return t->tags_size + t->entries_size + (t->regions + 1) * sizeof *t->bounds + t->stash_capacity * fp_entry_size(t->six);
 }
 
 void fp_table_free(struct fp_table *t)

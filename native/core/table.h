@@ -69,6 +69,8 @@ struct fp_table {
 int fp_table_init(struct fp_table *, bool six, uint32_t cache_size, const struct fp_timeouts *, const struct fp_parser *, struct fp_sink,
                   bool huge);
 void fp_table_free(struct fp_table *);
+/* Memory of the table, octets: entries, tags, bounds. */
+size_t fp_table_octets(const struct fp_table *);
 
 enum fp_fate { FP_STORED, FP_EVICTED, FP_SHED }; /* FP_EVICTED: stored after a live record had to go */
 

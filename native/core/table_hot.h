@@ -140,6 +140,37 @@ static inline __attribute__((always_inline)) bool fp_table_guess(const struct fp
     return true;
 }
 
+/* The first slot in use from `start` on, going round. `used` is not 0. */
+static inline unsigned fp_used_from(uint32_t used, unsigned start)
+{
+    return (start + (unsigned)__builtin_ctz((used | used << FP_GROUP) >> start)) % FP_GROUP;
+}
+
+/* Two slots of a key's first group, of which one will make room if the cache is full; `used` is not 0. Only two are looked at, because each
+ * costs a line of memory. */
+static inline void fp_candidates(uint64_t hash, uint32_t used, unsigned out[2])
+{
+    out[0] = fp_used_from(used, (unsigned)(hash >> 16) % FP_GROUP);
+    out[1] = fp_used_from(used, (out[0] + 1) % FP_GROUP);
+}
+
+static inline uint32_t fp_used(const struct fp_table *t, uint32_t group)
+{
+    return ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF;
+}
+
+static inline void prefetch_candidates(const struct fp_table *t, const struct fp_flow *f, bool six)
+{
+    uint32_t used = fp_used(t, f->group);
+    unsigned slots[2];
+
+    if (!used)
+        return;
+    fp_candidates(f->hash, used, slots);
+    fp_prefetch_entry(fp_slot(t, f->group, slots[0], six), six);
+    fp_prefetch_entry(fp_slot(t, f->group, slots[1], six), six);
+}
+
 /* Guesses the entry in the second group or, if it is not there either, where it will be put. */
 static inline void fp_table_guess_second(const struct fp_table *t, struct fp_flow *f, bool six)
 {
@@ -154,6 +185,8 @@ static inline void fp_table_guess_second(const struct fp_table *t, struct fp_flo
         f->hint = fp_slot(t, group, (unsigned)__builtin_ctz(vacant | 1u << (FP_GROUP - 1)), six);
     }
     fp_prefetch_entry(f->hint, six);
+    if (FP_UNLIKELY(!hits && t->resident >= t->cache_size))
+        prefetch_candidates(t, f, six);
 }
 
 /* Adds a packet to a resident record: in order, with no deadline met, no end of TCP seen or brought, no counter at its limit. False: leave

@@ -15,18 +15,46 @@ _MOST = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class CoreBench:
-    """Nanoseconds per packet (60-octet UDP frames, uniformly random flows). `probe` touches the same random lines as a packet does: two of tags, one entry."""
+class Load:
+    """What is metered: 60-octet UDP frames at line rate of 10 Gb/s (67 ns of clock apart)."""
 
+    name: str
     flows: int
+    zipf: float = 0.0  # exponent of the flows' shares; 0 = uniform
+    new_flows: int = 0  # a second of clock
+    workers: int = 1  # at the same time
+
+
+EVERY_PACKET = 15_000_000
+"""New flows a second: more than there are packets."""
+TABLE = (
+    Load("1 k flows", 1_000),
+    Load("64 k flows", 65_536),
+    Load("1 M flows", 1_000_000),
+    Load("4 M flows", 4_000_000),
+    Load("1 M flows, Zipf", 1_000_000, zipf=1.0),
+    Load("1 M new flows/s, 0.8 M alive", 800_000, new_flows=1_000_000),
+    Load("1 M new flows/s, 2 M alive", 2_000_000, new_flows=1_000_000),
+    Load("every packet a new flow", 1_000_000, new_flows=EVERY_PACKET),
+    Load("64 k flows, two workers", 65_536, workers=2),
+)
+"""The loads of docs/performance.md. Where every packet is a new flow the cache is full and each evicts a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreBench:
+    """Nanoseconds of processor time per packet. `probe` touches the random lines that a packet of a resident flow touches: one of tags, one entry."""
+
+    load: Load
     resident: int  # records in the table while it was measured
     packets: int
+    records: int  # ended and encoded
     core_p5: float
     core_median: float
     probe_p5: float
     probe_median: float
     latency_median: float  # of one dependent random load
-    table_octets: int
+    table_octets: float  # for each record of the cache's size
 
     @property
     def ratio(self) -> float:
@@ -49,25 +77,28 @@ def flow_counts(text: str) -> list[int]:
     return out
 
 
-def bench_core(flows: Sequence[int], passes: int = 4) -> list[CoreBench]:
-    """Measures each number of flows in turn; SystemFault when memory does not suffice."""
+def bench_core(loads: Sequence[Load], passes: int = 4) -> list[CoreBench]:
+    """Measures each load in turn; SystemFault when memory does not suffice."""
     out = []
-    for count in flows:
+    for load in loads:
+        asked = ffi.new("struct fp_bench_load *")
+        asked.flows, asked.zipf, asked.new_flows, asked.workers, asked.passes = load.flows, load.zipf, load.new_flows, load.workers, passes
         result = ffi.new("struct fp_bench_result *")
         error = ffi.new("char[]", lib.FP_ERRLEN)
-        if lib.fp_bench_core(count, passes, result, error):
+        if lib.fp_bench_core(asked, result, error):
             raise SystemFault(bytes(ffi.string(error)).decode())
         out.append(
             CoreBench(
-                flows=count,
+                load=load,
                 resident=result.resident,
                 packets=result.packets,
+                records=result.records,
                 core_p5=result.core_p5,
                 core_median=result.core_median,
                 probe_p5=result.lines_p5,
                 probe_median=result.lines_median,
                 latency_median=result.latency_median,
-                table_octets=result.table_octets,
+                table_octets=result.table_octets / result.cache_size,
             )
         )
     return out

@@ -190,14 +190,26 @@ size_t fp_trailer_append(const uint8_t *frame, uint32_t caplen, uint32_t wirelen
 /* The short form, into the last 16 octets of a frame with a long enough UDP payload. */
 void fp_trailer_stamp(uint8_t *frame, size_t length, int64_t ts_ns, uint32_t sequence);
 
-/* ns per packet over chunks of 65,536 packets. */
-struct fp_bench_result {
-    double core_p5, core_median;   /* parse, hash, update, sweep */
-    double lines_p5, lines_median; /* the same random lines of the same table and nothing else */
-    double latency_median;         /* one dependent random load */
-    uint64_t resident, packets, table_octets;
+enum { FP_BENCH_WORKERS = 8 };
+
+/* What is measured. Flows are random, of one probability each or by Zipf's law. */
+struct fp_bench_load {
+    uint32_t flows;     /* in all; with new flows about as many are alive at a time */
+    uint32_t passes;    /* over the frames, a million at least */
+    uint32_t new_flows; /* a second of clock at line rate of 10 Gb/s; 14,925,373 and more: every packet */
+    uint32_t workers;   /* 1 to FP_BENCH_WORKERS at the same time, each with flows of its own; the first one is told */
+    double zipf;        /* the exponent; 0 = uniform */
 };
-int fp_bench_core(uint32_t flows, uint32_t passes, struct fp_bench_result *, char *err);
+
+/* ns of processor time per packet over chunks of 65,536 packets. */
+struct fp_bench_result {
+    double core_p5, core_median;   /* parse, hash, update, sweep, encoding */
+    double lines_p5, lines_median; /* the random lines of a packet in the same table and nothing else */
+    double latency_median;         /* one dependent random load */
+    uint64_t resident, packets, records, evicted, cache_size;
+    uint64_t table_octets; /* of the IPv4 table, all of it */
+};
+int fp_bench_core(const struct fp_bench_load *, struct fp_bench_result *, char *err);
 /* cdef end */
 
 #define FP_MEMORY_MAGIC UINT64_C(0x666c6f77706d656d)
