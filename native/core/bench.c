@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a packet costs in memory: parse, hash, update and sweep, with new flows also the records' encoding, beside two probes of the machine's
- * memory taken in the same run. Absolute times move with the machine; the ratio does not. Time is processor time of the thread: what else
- * runs here counts only by what it takes of caches and of the core.
+ * What a packet costs in memory: parse, hash, update and sweep, with new flows also the encoding of records, beside two probes of the
+ * memory taken in the same run. Absolute times move with the machine; the ratio does not. Time is processor time of the thread: what
+ * else runs counts only by what it takes of caches and of the core.
  */
 #include <math.h>
 #include <pthread.h>
@@ -132,8 +132,8 @@ static uint32_t zipf(const struct lane *lane, uint64_t draw)
     return low;
 }
 
-/* The flow of the next packet. With new flows, half of `flows` is the window from which packets are drawn: a flow is in it for as long as it
- * then waits for its idle timeout. */
+/* The flow of the next packet. With new flows, half of `flows` is the window from which packets are drawn: a flow is in it for as long as
+ * it then waits for its idle timeout. */
 static uint32_t draw_flow(struct lane *lane)
 {
     uint64_t draw = fp_splitmix(7, lane->draws++);
@@ -294,7 +294,9 @@ static struct lane *new_lane(const struct fp_bench_load *load, unsigned worker)
                     .counter_bits = 64,
                     .sampling_interval = 1,
                     .input_interface = 1,
-                    .cache_size = load->flows < 1024 ? 1024 : load->new_flows && lasting ? load->flows * 2 : load->flows,
+                    .cache_size = load->flows < 1024           ? 1024
+                                  : load->new_flows && lasting ? load->flows * 2
+                                                               : load->flows,
                     .template_packets = 20,
                     .template_seconds = 600,
                     .idle_timeout = load->new_flows && lasting ? (int64_t)(load->flows / 2) * FP_SECOND / load->new_flows : 15 * FP_SECOND,

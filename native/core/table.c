@@ -411,15 +411,15 @@ int fp_table_init(struct fp_table *t, bool six, uint32_t cache_size, const struc
         .groups = (uint32_t)((slots + FP_GROUP - 1) / FP_GROUP),
     };
     t->regions = (t->groups + FP_REGION - 1) / FP_REGION;
-    t->tags_size = (size_t)t->groups * FP_GROUP * sizeof *t->tags;
     t->entries_size = (size_t)t->groups * FP_GROUP * fp_entry_size(six);
+    t->size = t->entries_size + (size_t)t->groups * FP_GROUP * sizeof *t->tags;
     t->bounds = malloc((t->regions + 1) * sizeof *t->bounds);
-    t->tags = map(&t->tags_size, huge);
-    t->entries = map(&t->entries_size, huge);
-    if (!t->bounds || !t->tags || !t->entries) {
+    t->entries = map(&t->size, huge);
+    if (!t->bounds || !t->entries) {
         fp_table_free(t);
         return -ENOMEM;
     }
+    t->tags = (uint16_t *)(void *)(t->entries + t->entries_size); /* a whole number of lines behind */
     for (uint32_t i = 0; i <= t->regions; i++)
         t->bounds[i] = FP_NEVER;
     return 0;
@@ -427,15 +427,13 @@ int fp_table_init(struct fp_table *t, bool six, uint32_t cache_size, const struc
 
 size_t fp_table_octets(const struct fp_table *t)
 {
-    return t->tags_size + t->entries_size + (t->regions + 1) * sizeof *t->bounds + t->stash_capacity * fp_entry_size(t->six);
+    return t->size + (t->regions + 1) * sizeof *t->bounds + t->stash_capacity * fp_entry_size(t->six);
 }
 
 void fp_table_free(struct fp_table *t)
 {
-    if (t->tags)
-        munmap(t->tags, t->tags_size);
     if (t->entries)
-        munmap(t->entries, t->entries_size);
+        munmap(t->entries, t->size);
     free(t->bounds);
     free(t->stash);
     *t = (struct fp_table){0};

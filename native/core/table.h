@@ -62,7 +62,7 @@ struct fp_table {
     int64_t pass_start;
     uint8_t *stash;
     uint32_t stashed, stash_capacity;
-    size_t tags_size, entries_size;
+    size_t entries_size, size; /* of the entries; of entries and tags, one piece of memory */
 };
 
 /* Allocates everything for `cache_size` records; `huge` asks for huge pages. 0 or -ENOMEM. */
