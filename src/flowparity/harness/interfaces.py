@@ -68,6 +68,7 @@ class Capabilities:
     wire_length: bool = True  # the wire length of truncated frames survives
     truncated: bool = True  # frames cut by a snap length can be given at all
     interface_source: bool = False
+    mixed_links: bool = True  # captures with several link types
     workers: int = 1
     coalesces: bool = False
     splits: bool = False

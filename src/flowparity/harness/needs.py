@@ -37,6 +37,8 @@ def unmet(needs: Needs, can: Capabilities, profile: Profile) -> list[str]:
     if not needs.links <= can.links:
         names = ", ".join(LINK_NAMES.get(link, str(link)) for link in sorted(needs.links - can.links))
         out.append(f"link type {names} cannot be given")
+    elif len(needs.links) > 1 and not can.mixed_links:
+        out.append("it reads no capture with several link types")
     if needs.shortest < can.min_frame:
         out.append(f"a frame of {needs.shortest} octets is below the least of {can.min_frame} that arrives as sent")
     if needs.longest > can.max_frame:

@@ -17,6 +17,7 @@ from flowparity.profile import Profile
 from flowparity.transport import DEFAULT_MTU
 
 _MEMORY = "memory"
+_MOST_WORKERS = 64  # FP_MAX_QUEUES of the backend contract
 
 
 class NativeSubject(Subject):
@@ -39,6 +40,7 @@ class NativeSubject(Subject):
         return Capabilities(
             tier=caps.tier,
             links=frozenset({1} if caps.live and not memory else LINK_NAMES),
+            mixed_links=memory,  # libpcap refuses such files
             min_frame=caps.min_frame,
             max_frame=caps.max_frame,
             exact_time=caps.exact_time,
@@ -46,7 +48,7 @@ class NativeSubject(Subject):
             time_tolerance=0 if caps.exact_time else caps.ts_tolerance,
             wire_length=caps.wire_length,
             interface_source=caps.interface,
-            workers=caps.queues,
+            workers=max(caps.queues, _MOST_WORKERS),  # the core deals one queue out to them, flow by flow, where the backend has fewer
             coalesces=caps.coalesces,
             splits=caps.splits,
             drops_known=caps.drops_known,
@@ -56,15 +58,15 @@ class NativeSubject(Subject):
         )
 
     def refusals(self, profile: Profile, formats: tuple[str, ...], workers: int) -> list[str]:
-        """More workers than the backend has queues, or a profile that the formats forbid."""
+        """More workers than the core has, or a profile that the formats forbid."""
         out = []
         try:
             profile.check_formats(formats)
         except UsageError as error:
             out.append(str(error))
-        queues = self.capabilities().workers
-        if workers > queues:
-            out.append(f"{workers} workers, but the backend has {queues} queue{'s' * (queues != 1)}")
+        most = self.capabilities().workers
+        if workers > most:
+            out.append(f"{workers} workers, at most {most} are possible")
         return out
 
     def start(self, job: Job) -> Session:
