@@ -270,7 +270,7 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
             return 0;
         struct pollfd p = {.fd = q->fd, .events = POLLIN | POLLERR};
         int rc = poll(&p, 1, wait_ms);
-        if (rc > 0 && p.revents & (POLLERR | POLLHUP)) {
+        if (rc == 0 || (rc > 0 && p.revents & (POLLERR | POLLHUP))) { /* the one error may have come while a removal was still under way */
             rc = li_still_there(s->host, &s->common.interface, q->fd, err);
             if (rc)
                 return rc;

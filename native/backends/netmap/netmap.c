@@ -416,8 +416,6 @@ static int netmap_recv(struct fp_source *source, unsigned queue, struct fp_packe
 {
     struct port *port = &source->ports[queue];
     unsigned count = scan_rings(port, packets, max);
-    if (FAULT(2, false, count > 0)) /* 2: gives back what the core still reads */
-        synchronise(source, port, 0, err);
     if (count > 0)
         return (int)count;
     if (port->finished)
@@ -428,6 +426,8 @@ static int netmap_recv(struct fp_source *source, unsigned queue, struct fp_packe
         return status;
     int64_t now = wall_ns();
     count = scan_rings(port, packets, max);
+    if (FAULT(2, false, count > 0)) /* 2: gives back what the core still reads */
+        synchronise(source, port, 0, err);
     if (count > 0)
         return (int)count;
     if (last) {
