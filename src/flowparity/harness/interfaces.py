@@ -69,6 +69,7 @@ class Capabilities:
     truncated: bool = True  # frames cut by a snap length can be given at all
     interface_source: bool = False
     mixed_links: bool = True  # captures with several link types
+    fragments: bool = True  # IPv4 fragments arrive as they were sent
     workers: int = 1
     coalesces: bool = False
     splits: bool = False
@@ -93,6 +94,7 @@ class Needs:
     latest: int
     truncated: bool
     interfaces: int
+    fragments: bool = False  # some are IPv4 fragments
     metadata: bool = False  # frames carry stripped tags or segment counts
 
 

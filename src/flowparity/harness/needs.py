@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flowparity.frame import Frame
 from flowparity.harness.interfaces import Capabilities, Needs
-from flowparity.links import LINK_NAMES
+from flowparity.links import LINK_NAMES, Refusal, find_ip
 from flowparity.profile import Profile
 
 _RESOLUTIONS = (1_000_000_000, 1_000_000, 1_000)
@@ -27,8 +27,17 @@ def needs_of(frames: Sequence[Frame]) -> Needs:
         latest=max(stamps, default=0),
         truncated=any(len(frame.data) < frame.wirelen for frame in frames),
         interfaces=len({frame.interface for frame in frames}),
+        fragments=any(map(_is_fragment, frames)),
         metadata=any(frame.tags or frame.segments > 1 for frame in frames),
     )
+
+
+def _is_fragment(frame: Frame) -> bool:
+    """Whether a frame holds an IPv4 fragment, the first one included."""
+    found = find_ip(frame)
+    if isinstance(found, Refusal) or len(frame.data) < found.offset + 8:
+        return False
+    return frame.data[found.offset] >> 4 == 4 and bool((frame.data[found.offset + 6] << 8 | frame.data[found.offset + 7]) & 0x3FFF)
 
 
 def unmet(needs: Needs, can: Capabilities, profile: Profile) -> list[str]:
@@ -47,6 +56,8 @@ def unmet(needs: Needs, can: Capabilities, profile: Profile) -> list[str]:
         out.append(f"times need {needs.time_resolution} ns, the path has {can.time_resolution} ns")
     if needs.earliest < can.earliest_time or needs.latest > can.latest_time:
         out.append("timestamps lie outside of what the path can carry")
+    if needs.fragments and not can.fragments:
+        out.append("IPv4 fragments are put together on the path")
     if needs.truncated and not can.truncated:
         out.append("frames cut by a snap length cannot be given")
     elif needs.truncated and not can.wire_length:

@@ -45,6 +45,7 @@ class DpdkRig(Rig):
     tier = Tier.VDEV
     queues = _RING_QUEUES
     trailer = True
+    fragments = True  # IPv4 fragments arrive as they were sent
     longest = _LONGEST_WITH_TRAILER
     latest = 2**63 - 1  # ns
 
@@ -98,6 +99,7 @@ class DpdkRig(Rig):
             wire_length=True,
             truncated=True,
             interface_source=False,
+            fragments=self.fragments,
             workers=min(capabilities.workers, self.queues),
             splits=False,  # the sender chooses the queue, by key
             run=capabilities.run - {"filter"},
@@ -296,9 +298,13 @@ class _VethPmdRig(DpdkRig):
 
 
 class AfPacketPmdRig(_VethPmdRig):
-    """DPDK's af_packet PMD."""
+    """DPDK's af_packet PMD.
+
+    It joins a fanout group with PACKET_FANOUT_FLAG_DEFRAG, whether it has one queue or more: the kernel puts IPv4 fragments together before it sees them.
+    """
 
     name = "dpdk-af_packet"
+    fragments = False
     vdev = "net_af_packet{number},iface={interface},framesz=4096,framecnt=2048,blocksz=8192"
     buffer = 4096
     longest = _VETH_MTU + 14 - _TRAILER
