@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A skip is a hole in the net.
+"""A skip is a hole in the net; and what runs over a live kernel on a busy machine may be tried twice.
 
 Under `CI=true` or `FLOWPARITY_STRICT=1` a skipped test fails unless ci/skips.txt allows its reason: a capability that this machine may lack.
 """
@@ -49,3 +49,13 @@ if STRICT:
         report = yield
         refuse_skip(report)
         return report
+
+
+LIVE = ("tests/kernel/", "tests/dpdk/", "tests/sims/", "conformance/test_live", "conformance/test_dpdk")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests over live links and pollers share their cores with everything else, so each has a second try; the summary counts them. A real fault fails twice."""
+    for item in items:
+        if item.nodeid.startswith(LIVE):
+            item.add_marker(pytest.mark.flaky(reruns=1))
