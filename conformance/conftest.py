@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from flowparity.harness.codec import pack, unpack
 from flowparity.harness.engine import Bench, Settings
 from flowparity.harness.results import Cell, Results
 from flowparity.harness.subjects import native_names
-from flowparity.report.matrix import render
+from flowparity.report.matrix import Rendered
 
 ROOT = Path(__file__).parent.parent
 FILE_SUBJECTS = ("reference", "pcap", "memory")
+FOREIGN = ("softflowd",)
+_BEGIN = time.monotonic()
 _CELLS = pytest.StashKey[list[Cell]]()
 
 
@@ -80,14 +83,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The matrix and the CPU seconds, once for all processes."""
+    """The matrix and the CPU seconds, once for all processes; what others wrote apart, because the suite expects their faults."""
     from rich.console import Console
 
-    shown = [cell for cell in terminalreporter.config.stash[_CELLS] if not cell.subject.startswith("saboteur:")]
-    if shown:
-        terminalreporter.section("parity")
-        order = sorted(shown, key=lambda cell: (cell.topic, cell.case, cell.subject, cell.format))
-        Console(width=160, file=terminalreporter._tw._file).print(render(Results(order)))
+    cells = [cell for cell in terminalreporter.config.stash[_CELLS] if not cell.subject.startswith("saboteur:")]
+    cells.sort(key=lambda cell: (cell.topic, cell.case, cell.subject, cell.format))
+    for title, foreign in (("parity", False), ("exporters that others wrote: their known faults are expected to show", True)):
+        shown = [cell for cell in cells if (cell.subject in FOREIGN) == foreign]
+        if shown:
+            terminalreporter.section(title)
+            Console(width=160, file=terminalreporter._tw._file).print(Rendered(Results(shown, seconds=time.monotonic() - _BEGIN)))
 
 
 def file_subjects() -> list[str]:

@@ -14,7 +14,7 @@ from flowparity.errors import SystemFault
 from flowparity.harness.interfaces import Level, Tier
 from flowparity.harness.results import Cell, Problem, Results, Status
 from flowparity.report.files import junit, write_reports
-from flowparity.report.matrix import failures, render
+from flowparity.report.matrix import Rendered, failures
 
 PROBLEM = Problem(Level.RECORDS, "octets", ("S-LEN-3",), "a<b: octets is 46, expected 29\x00", "packet 0: padding", (0,))
 
@@ -44,7 +44,7 @@ def test_the_matrix_shows_tier_reason_and_the_shrink_command() -> None:
     all_of_it = results(
         cell(Status.FAIL, problems=(PROBLEM,), shrink="flowparity shrink x.pcap"), cell(Status.LEFT_OUT, reason="frames cut"), cell(Status.PASS)
     )
-    Console(file=out, width=120).print(render(all_of_it))
+    Console(file=out, width=120).print(Rendered(all_of_it))
     text = out.getvalue()
     assert "sim · v9" in text
     assert "1/2 (1 left out)" in text
@@ -53,6 +53,24 @@ def test_the_matrix_shows_tier_reason_and_the_shrink_command() -> None:
     lines = list(failures(all_of_it))
     assert "S-LEN-3" in lines[0]
     assert lines[-1] == "smallest capture: flowparity shrink x.pcap"
+
+
+def test_a_narrow_terminal_cuts_nothing() -> None:
+    subjects = [f"exporter-number-{i}" for i in range(9)]
+    all_of_it = results(*(Cell("lengths/padding", "lengths", "x.pcap", name, version, Status.PASS, Tier.SIM) for name in subjects for version in ("5", "9")))
+
+    def shown(width: int) -> str:
+        out = StringIO()
+        Console(file=out, width=width).print(Rendered(all_of_it))
+        return out.getvalue()
+
+    assert "sim · v9" in shown(400)
+    for width in (50, 80, 200):
+        text = shown(width)
+        assert all(name in text for name in subjects), text
+        assert text.count("sim · v5+v9") == text.count("2/2") == 9, text
+        assert "…" not in text
+        assert max(map(len, text.splitlines()[:-1])) <= width
 
 
 def test_files(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def parity(
     from flowparity.harness.engine import parity as compare
     from flowparity.harness.live import live_places
     from flowparity.report.files import write_reports
-    from flowparity.report.matrix import failures, render
+    from flowparity.report.matrix import Rendered, failures
 
     formats = formats_of(version)
     names, required = _subjects(backend)
@@ -101,7 +101,7 @@ def parity(
     with live_places(names) as places, _bar(len(cases) * len(names)) as progress:
         results = compare(cases, names, settings, jobs=jobs, places=places, progress=progress)
     write_reports(results, html=html, junit_path=junit, json_path=json)
-    console().print(render(results))
+    console().print(Rendered(results))
     for line in failures(results, _MOST_FAILURES):
         note(line)
     return results.exit_code

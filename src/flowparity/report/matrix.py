@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The matrix: a row for each topic, a column for each subject and format, with the tier. A simulated pass never looks like a native one."""
+"""The matrix: a row for each topic, a column for each subject and format, with the tier. A simulated pass never looks like a native one.
+
+Where the terminal is too narrow for that, a subject's formats share a column; where it still is, the subjects follow each other in several tables.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -78,14 +82,22 @@ class Matrix:
                 self.tiers[cell.subject] = cell.tier.value
         self._squares = {key: Square(tuple(cells)) for key, cells in squares.items()}
 
-    def square(self, topic: str, column: tuple[str, str]) -> Square | None:
-        """The square at a place, if anything was asked for there."""
-        return self._squares.get((topic, column))
+    def square(self, topic: str, *columns: tuple[str, str]) -> Square | None:
+        """What is at a topic in some columns together, if anything was asked for there."""
+        found = [self._squares[topic, column].cells for column in columns if (topic, column) in self._squares]
+        return Square(tuple(cell for cells in found for cell in cells)) if found else None
 
-    def heading(self, column: tuple[str, str]) -> str:
-        """Subject, tier and format."""
-        subject, name = column
-        return f"{subject}\n{self.tiers.get(subject, '-')} · {SHOWN[name]}"
+    def heading(self, *columns: tuple[str, str]) -> str:
+        """The subject of columns with its tier, and the formats of which they are."""
+        subject = columns[0][0]
+        return f"{subject}\n{self.tiers.get(subject, '-')} · {'+'.join(SHOWN[name] for _, name in columns)}"
+
+    def by_subject(self) -> list[tuple[tuple[str, str], ...]]:
+        """The columns of each subject."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for column in self.columns:
+            found.setdefault(column[0], []).append(column)
+        return [tuple(columns) for columns in found.values()]
 
 
 def reasons(results: Results) -> Iterator[tuple[str, int, str]]:
@@ -113,27 +125,57 @@ def verdict(results: Results) -> str:
     return words[results.exit_code]
 
 
-def render(results: Results) -> RenderableType:
+class Rendered:
     """The matrix for a terminal, with the reasons and the summary below it."""
-    matrix = Matrix(results)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("capture" if matrix.by_case else "topic", no_wrap=True)
-    for column in matrix.columns:
-        table.add_column(matrix.heading(column), justify="right")
-    for topic in matrix.topics:
-        row: list[Text] = [Text(topic)]
-        for column in matrix.columns:
-            square = matrix.square(topic, column)
-            row.append(Text("") if square is None else Text(square.text, _STYLE[square.status]))
-        table.add_row(*row)
-    lines: list[RenderableType] = [table]
-    for subject, count, reason in reasons(results):
-        lines.append(Text(f"{subject}: {count} left out: {reason}", "dim"))
-    if remarked := sum(bool(cell.remarks) for cell in results.cells):
-        rules = sorted({remark.partition(":")[0] for cell in results.cells for remark in cell.remarks})
-        lines.append(Text(f"remarks in {remarked} cells on requirements of level SHOULD: {', '.join(rules)} (--strict makes them failures)", "yellow"))
-    lines.append(Text(f"{verdict(results)}: {summary(results)}", "green" if results.exit_code == 0 else "red"))
-    return Group(*lines)
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._matrix = Matrix(results)
+
+    def _table(self, groups: Sequence[tuple[tuple[str, str], ...]]) -> Table:
+        """A table of one column for each group of columns."""
+        matrix = self._matrix
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("capture" if matrix.by_case else "topic", no_wrap=True)
+        for group in groups:
+            table.add_column(matrix.heading(*group), justify="right")
+        for topic in matrix.topics:
+            row: list[Text] = [Text(topic)]
+            for group in groups:
+                square = matrix.square(topic, *group)
+                row.append(Text("") if square is None else Text(square.text, _STYLE[square.status]))
+            table.add_row(*row)
+        return table
+
+    def _tables(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        """As few tables as the width allows."""
+
+        def fits(groups: Sequence[tuple[tuple[str, str], ...]]) -> bool:
+            return Measurement.get(console, options.update(width=10_000), self._table(groups)).maximum <= options.max_width
+
+        apart = [(column,) for column in self._matrix.columns]
+        if fits(apart):
+            yield self._table(apart)
+            return
+        rest = self._matrix.by_subject()
+        while rest:
+            taken = max((n for n in range(2, len(rest) + 1) if fits(rest[:n])), default=1)
+            yield self._table(rest[:taken])
+            rest = rest[taken:]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Everything, from the top down."""
+        results = self._results
+        for number, table in enumerate(self._tables(console, options)):
+            if number:
+                yield ""
+            yield table
+        for subject, count, reason in reasons(results):
+            yield Text(f"{subject}: {count} left out: {reason}", "dim")
+        if remarked := sum(bool(cell.remarks) for cell in results.cells):
+            rules = sorted({remark.partition(":")[0] for cell in results.cells for remark in cell.remarks})
+            yield Text(f"remarks in {remarked} cells on requirements of level SHOULD: {', '.join(rules)} (--strict makes them failures)", "yellow")
+        yield Text(f"{verdict(results)}: {summary(results)}", "green" if results.exit_code == 0 else "red")
 
 
 def failures(results: Results, most: int = 20) -> Iterator[str]:
