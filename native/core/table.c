@@ -179,7 +179,7 @@ static void sweep_stash(struct fp_table *t, int64_t clock)
     t->bounds[t->regions] = bound;
 }
 
-static void prefetch_group(const struct fp_table *t, uint32_t group)
+FP_PREFETCHES void prefetch_group(const struct fp_table *t, uint32_t group)
 {
     uint32_t used = group < t->groups ? fp_used(t, group) : 0;
 
