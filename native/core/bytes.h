@@ -5,6 +5,7 @@
 #ifndef FP_BYTES_H
 #define FP_BYTES_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -68,6 +69,29 @@ static inline uint8_t *fp_put64(uint8_t *p, uint64_t v)
     v = __builtin_bswap64(v);
     memcpy(p, &v, sizeof v);
     return p + sizeof v;
+}
+
+/* The low `length` octets of a number; 1 to 4, or 8. */
+static inline uint8_t *fp_put_number(uint8_t *p, uint64_t v, unsigned length)
+{
+    switch (length) {
+    case 1:
+        return fp_put8(p, v);
+    case 2:
+        return fp_put16(p, v);
+    case 3:
+        return fp_put16(fp_put8(p, v >> 16), v);
+    case 4:
+        return fp_put32(p, v);
+    default:
+        return fp_put64(p, v);
+    }
+}
+
+static inline uint8_t *fp_put_octets(uint8_t *p, const void *from, size_t length)
+{
+    memcpy(p, from, length);
+    return p + length;
 }
 
 #endif

@@ -6,7 +6,7 @@
 #include "bytes.h"
 #include "clock.h"
 #include "mutant.h"
-#include "stream.h"
+#include "writer.h"
 
 #define HEADER 16u
 
@@ -46,6 +46,15 @@ static const struct fp_field ipv4_ns[] = {ADDRESSES4, COMMON, NANOSECONDS};
 static const struct fp_field ipv6_ns[] = {ADDRESSES6, COMMON, NANOSECONDS};
 static const struct fp_field icmp4_ns[] = {ADDRESSES4, COMMON, NANOSECONDS, {32, 2, V_DESTINATION_PORT}};
 static const struct fp_field icmp6_ns[] = {ADDRESSES6, COMMON, NANOSECONDS, {139, 2, V_DESTINATION_PORT}};
+FP_WRITER(ipv4)
+FP_WRITER(ipv6)
+FP_WRITER(icmp4)
+FP_WRITER(icmp6)
+FP_WRITER(ipv4_ns)
+FP_WRITER(ipv6_ns)
+FP_WRITER(icmp4_ns)
+FP_WRITER(icmp6_ns)
+
 static const struct fp_field systematic[] = {{302, 4, V_ONE}, {304, 2, V_SELECTOR}, {305, 4, V_ONE}, {306, 4, V_SPACE}};
 static const struct fp_field random[] = {{302, 4, V_ONE}, {304, 2, V_SELECTOR}, {311, 8, V_PROBABILITY}};
 static const struct fp_field interface[] = {{10, 4, V_INTERFACE_OPTION}, {82, FP_VARIABLE, V_NAME}};
@@ -60,17 +69,17 @@ static const struct fp_field lost[] = {{144, 4, V_ONE}, {166, 8, V_FLOWS_NOT_SEN
         {.id = T_IGNORED, FP_FIELDS(ignored), .scopes = 2}, {.id = T_LOST, FP_FIELDS(lost), .scopes = 1}
 
 static const struct fp_template milliseconds[] = {
-    {.id = T_IPV4, FP_FIELDS(ipv4)},
-    {.id = T_IPV6, FP_FIELDS(ipv6)},
-    {.id = T_ICMP4, FP_FIELDS(icmp4)},
-    {.id = T_ICMP6, FP_FIELDS(icmp6)},
+    {.id = T_IPV4, FP_RECORDS(ipv4)},
+    {.id = T_IPV6, FP_RECORDS(ipv6)},
+    {.id = T_ICMP4, FP_RECORDS(icmp4)},
+    {.id = T_ICMP6, FP_RECORDS(icmp6)},
     OPTIONS,
 };
 static const struct fp_template nanoseconds[] = {
-    {.id = T_IPV4, FP_FIELDS(ipv4_ns)},
-    {.id = T_IPV6, FP_FIELDS(ipv6_ns)},
-    {.id = T_ICMP4, FP_FIELDS(icmp4_ns)},
-    {.id = T_ICMP6, FP_FIELDS(icmp6_ns)},
+    {.id = T_IPV4, FP_RECORDS(ipv4_ns)},
+    {.id = T_IPV6, FP_RECORDS(ipv6_ns)},
+    {.id = T_ICMP4, FP_RECORDS(icmp4_ns)},
+    {.id = T_ICMP6, FP_RECORDS(icmp6_ns)},
     OPTIONS,
 };
 

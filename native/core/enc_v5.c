@@ -5,7 +5,7 @@
 #include "bytes.h"
 #include "clock.h"
 #include "mutant.h"
-#include "stream.h"
+#include "writer.h"
 
 #define HEADER 24u
 
@@ -19,7 +19,9 @@ static const struct fp_field fields[] = {
     {0, 4, V_ZERO},                                                                            /* masks, pad */
 };
 
-static const struct fp_template record = {.id = 256, FP_FIELDS(fields)};
+FP_WRITER(fields)
+
+static const struct fp_template record = {.id = 256, FP_RECORDS(fields)};
 
 static const struct fp_template *choose(const struct fp_stream *s, const struct fp_record *r)
 {
@@ -47,4 +49,5 @@ static void seal(struct fp_stream *s, uint8_t *message, size_t length)
     s->sequence += FP_MUTANT(56, s->flows, 1u);
 }
 
-const struct fp_encoder fp_encoder_v5 = {.format = FP_V5, .header = HEADER, .choose = choose, .seal = seal};
+const struct fp_encoder fp_encoder_v5 = {
+    .format = FP_V5, .header = HEADER, .templates = &record, .ntemplates = 1, .choose = choose, .seal = seal};

@@ -5,7 +5,7 @@
 #include "bytes.h"
 #include "clock.h"
 #include "mutant.h"
-#include "stream.h"
+#include "writer.h"
 
 #define HEADER 20u
 
@@ -34,6 +34,11 @@ static const struct fp_field ipv4[] = {ADDRESSES4, COMMON};
 static const struct fp_field ipv6[] = {ADDRESSES6, COMMON};
 static const struct fp_field icmp4[] = {ADDRESSES4, COMMON, {32, 2, V_DESTINATION_PORT}};
 static const struct fp_field icmp6[] = {ADDRESSES6, COMMON, {139, 2, V_DESTINATION_PORT}};
+FP_WRITER(ipv4)
+FP_WRITER(ipv6)
+FP_WRITER(icmp4)
+FP_WRITER(icmp6)
+
 static const struct fp_field sampling[] = {{SCOPE_SYSTEM, 4, V_DOMAIN}, {34, 4, V_INTERVAL}, {35, 1, V_V9_ALGORITHM}};
 static const struct fp_field interface[] = {{SCOPE_INTERFACE, 4, V_INTERFACE_OPTION}, {82, FP_NAME_LENGTH, V_NAME}};
 static const struct fp_field exported[] = {
@@ -42,10 +47,10 @@ static const struct fp_field lost[] = {
     {SCOPE_SYSTEM, 4, V_DOMAIN}, {164, 8, V_PACKETS_IGNORED}, {166, 8, V_FLOWS_NOT_SENT}, {167, 8, V_PACKETS_NOT_SENT}};
 
 static const struct fp_template templates[] = {
-    {.id = T_IPV4, FP_FIELDS(ipv4)},
-    {.id = T_IPV6, FP_FIELDS(ipv6)},
-    {.id = T_ICMP4, FP_FIELDS(icmp4)},
-    {.id = T_ICMP6, FP_FIELDS(icmp6)},
+    {.id = T_IPV4, FP_RECORDS(ipv4)},
+    {.id = T_IPV6, FP_RECORDS(ipv6)},
+    {.id = T_ICMP4, FP_RECORDS(icmp4)},
+    {.id = T_ICMP6, FP_RECORDS(icmp6)},
     {.id = T_SAMPLING, FP_FIELDS(sampling), .scopes = 1},
     {.id = T_INTERFACE, FP_FIELDS(interface), .scopes = 1},
     {.id = T_EXPORTED, FP_FIELDS(exported), .scopes = 1},

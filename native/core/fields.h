@@ -66,6 +66,8 @@ struct fp_field {
 
 struct fp_template {
     const struct fp_field *fields;
+    /* Writes a Flow Record and returns the octet behind it (writer.h); NULL in an options template. */
+    uint8_t *(*put)(uint8_t *, const struct fp_stream *, const struct fp_record *);
     uint16_t id; /* >= 256 */
     uint16_t count;
     uint16_t scopes; /* > 0: an options template */
@@ -75,7 +77,7 @@ struct fp_template {
 
 /* Octets that a record of these fields takes for this stream. */
 size_t fp_fields_size(const struct fp_stream *, const struct fp_field *, unsigned count);
-/* Writes one record; `record` may be NULL for options. Returns the octet behind it. */
-uint8_t *fp_fields_put(uint8_t *, const struct fp_stream *, const struct fp_field *, unsigned count, const struct fp_record *);
+/* Writes one options record. Returns the octet behind it. */
+uint8_t *fp_fields_put(uint8_t *, const struct fp_stream *, const struct fp_field *, unsigned count);
 
 #endif

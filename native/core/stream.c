@@ -128,7 +128,7 @@ static void put_options(struct fp_stream *s)
         const struct fp_template *t = &e->templates[i];
         if (!t->scopes || !e->applies(s, t))
             continue;
-        fp_fields_put(reserve(s, t->id, fp_fields_size(s, t->fields, t->count)), s, t->fields, t->count, NULL);
+        fp_fields_put(reserve(s, t->id, fp_fields_size(s, t->fields, t->count)), s, t->fields, t->count);
         s->data_records++;
     }
 }
@@ -244,7 +244,7 @@ void fp_stream_put(struct fp_stream *s, const struct fp_record *r)
         s->account.unrepresentable_records++;
         return;
     }
-    fp_fields_put(reserve(s, t->id, fp_fields_size(s, t->fields, t->count)), s, t->fields, t->count, r);
+    t->put(reserve(s, t->id, s->sizes[t - s->encoder->templates]), s, r);
     s->fresh = false;
     s->flows++;
     s->data_records++;
@@ -302,6 +302,8 @@ int fp_stream_init(struct fp_stream *s, int format, const struct fp_face *face, 
     default:
         s->encoder = c->ipfix_ns ? &fp_encoder_ipfix_ns : &fp_encoder_ipfix;
     }
+    for (unsigned i = 0; i < s->encoder->ntemplates; i++)
+        s->sizes[i] = (uint16_t)fp_fields_size(s, s->encoder->templates[i].fields, s->encoder->templates[i].count);
     s->arena = malloc((size_t)FP_STREAM_SLOTS * FP_DATAGRAM);
     return s->arena ? 0 : -ENOMEM;
 }

@@ -8,9 +8,10 @@
 #include "fields.h"
 #include "transport.h"
 
-#define FP_STREAM_BATCH 32u                   /* datagrams offered to the transport at a time */
-#define FP_STREAM_SLOTS (FP_STREAM_BATCH + 1) /* one is being built while all others may wait */
-#define FP_DATAGRAM     9216u                 /* the longest that is built */
+#define FP_STREAM_BATCH  32u                   /* datagrams offered to the transport at a time */
+#define FP_STREAM_SLOTS  (FP_STREAM_BATCH + 1) /* one is being built while all others may wait */
+#define FP_MAX_TEMPLATES 10u
+#define FP_DATAGRAM      9216u /* the longest that is built */
 
 /* What the streams of a worker see of it. */
 struct fp_face {
@@ -46,7 +47,8 @@ struct fp_stream {
     struct fp_transport *transport;
     struct fp_stream_account account;
     uint32_t sequence;
-    size_t limit; /* octets of a datagram */
+    size_t limit;                     /* octets of a datagram */
+    uint16_t sizes[FP_MAX_TEMPLATES]; /* octets of a record of each of the encoder's templates */
     /* The datagram being built. */
     bool open;
     unsigned slot; /* where in the arena */
