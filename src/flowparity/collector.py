@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from flowparity.errors import InputError, SystemFault
+from flowparity import capture
+from flowparity.errors import SystemFault
 
 SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
 SO_RXQ_OVFL = getattr(socket, "SO_RXQ_OVFL", 40)
@@ -167,23 +168,23 @@ class CaptureReport:
 def read_capture(path: Path, port: int | None = None, report: CaptureReport | None = None) -> Iterator[Datagram]:
     """The UDP payloads of a capture (pcap or pcapng), those to one destination port if given. IP fragments are put together.
 
-    A packet that gives no whole datagram is counted in `report`. InputError when the file cannot be read as a capture.
+    A packet that gives no whole datagram is counted in `report`. InputError when the file cannot be read as a capture, or where it is cut or damaged.
     """
-    from scapy.error import Scapy_Exception
+    from scapy.config import conf
     from scapy.layers import inet, inet6, l2  # noqa: F401  (they bind the link types)
-    from scapy.utils import PcapReader
+    from scapy.packet import Raw
 
     counts = report if report is not None else CaptureReport()
     fragments: dict[Any, _Fragments] = {}
-    try:
-        with PcapReader(str(path)) as reader:
-            for packet in reader:
-                counts.packets += 1
-                datagram = _datagram(packet, counts, fragments, int(packet.time * 1_000_000_000))
-                if datagram is not None and (port is None or datagram[1] == port):
-                    yield datagram[0]
-    except (OSError, Scapy_Exception, EOFError, struct.error) as error:
-        raise InputError(f"{path}: cannot be read as a capture: {error}") from None
+    for frame in capture.read_capture(path):
+        counts.packets += 1
+        try:
+            packet = conf.l2types.num2layer[frame.link](frame.data)
+        except Exception:  # a dissector's, of whatever kind: what it cannot take apart is no datagram
+            packet = Raw(frame.data)
+        datagram = _datagram(packet, counts, fragments, frame.ts_ns)
+        if datagram is not None and (port is None or datagram[1] == port):
+            yield datagram[0]
     counts.incomplete_fragments += len(fragments)
 
 

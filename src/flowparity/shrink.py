@@ -159,7 +159,8 @@ def shrink(
         if signature is None and first:
             signature = first[0].signature
         if signature is None or not any(each.signature == signature for each in first):
-            raise InputError(f"{case.capture}: {subject} does not fail {' '.join(signature or ('at',))} in format {format}; nothing to shrink")
+            how = f" {' '.join(signature)}" if signature else ""
+            raise InputError(f"{case.capture}: {subject} does not fail{how} in format {format}; nothing to shrink")
         wanted = signature
 
         def fails(some: Sequence[Frame]) -> bool:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from flowparity.capture import read_capture, write_capture
 from tests.cli.conftest import PROGRAM, RECORDED, Result, spawn
 
 Run = Callable[..., Result]
 GOOD = RECORDED / "dns.pcap"
 # Every command that reads a capture, without the capture.
-READERS = [["reference"], ["decode"]]
+READERS = [["reference"], ["decode"], ["parity"], ["shrink"], ["oracle"], ["export", "-c", "127.0.0.1:9", "-i"]]
 
 
 @pytest.fixture(params=READERS, ids=lambda command: command[0])
@@ -35,13 +36,13 @@ def test_absent(run: Run, reader: list[str], tmp_path: Path) -> None:
 UNPRIVILEGED = """
 import os, sys
 from flowparity.cli import run
-command, good, bad = sys.argv[1:]
+*command, good, bad = sys.argv[1:]
 sys.stdout = sys.stderr = open(os.devnull, "w")
-run([command, good])
+run([*command, good])
 sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)
-sys.exit(run([command, bad]))
+sys.exit(run([*command, bad]))
 """
 
 
@@ -77,6 +78,27 @@ def test_truncated(run: Run, tmp_path: Path) -> None:
     result = run("reference", path, "--format", "jsonl", "--quiet")
     result.is_one_line(2, "cut.pcap", "truncated", "offset")
     assert len(result.out.splitlines()) > 3
+
+
+def test_truncated_exports(run: Run, tmp_path: Path) -> None:
+    """The datagrams before the cut are decoded."""
+    whole, path = tmp_path / "whole.pcap", tmp_path / "cut.pcap"
+    exports = Path(__file__).parents[1] / "decode" / "exports" / "softflowd-v9.pcap"
+    write_capture(whole, list(read_capture(exports)) * 2)
+    path.write_bytes(whole.read_bytes()[:-3])
+    result = run("decode", path, "--format", "jsonl")
+    assert result.status == 2
+    assert "truncated" in result.err
+    assert "flowStartNanoseconds" in result.out
+
+
+def test_parity_says_that_a_capture_is_cut(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "cut.pcap"
+    path.write_bytes(GOOD.read_bytes()[:-3])
+    result = run("parity", path, "--version", "9")
+    assert result.status == 0
+    assert "the input ended early" in result.out
+    assert "cut.pcap" in result.out
 
 
 def test_unknown_link_type(run: Run, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_capture_with_fragments_and_other_packets(tmp_path: Path) -> None:
 
 def test_no_capture(tmp_path: Path) -> None:
     (tmp_path / "y.pcap").write_bytes(b"no capture at all, but long enough")
-    with pytest.raises(InputError, match="cannot be read as a capture"):
+    with pytest.raises(InputError, match="neither pcap nor pcapng"):
         list(read_capture(tmp_path / "y.pcap"))
     with pytest.raises(InputError, match="cannot be read"):
         list(read_capture(tmp_path / "absent.pcap"))

@@ -133,6 +133,8 @@ def shrink(
     if len(names) != 1:
         raise UsageError(f"--backend: {backend} is more than one; name the exporter that fails")
     settings = Settings(levels=_levels(level), profile=profile.resolve(formats) if profile.table else None, workers=workers, timeout=timeout)
+    if capture.is_dir():
+        raise UsageError(f"{capture}: a directory; name the capture that fails")
     (case,) = cases_of([capture])
     with _bar(len(case.frames())) as progress:
 

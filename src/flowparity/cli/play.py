@@ -12,7 +12,7 @@ from flowparity.cli.output import note, print_json, progress
 from flowparity.cli.signals import run_stoppable
 from flowparity.errors import UsageError
 
-Capture = Annotated[Path, typer.Argument(help="The capture (pcap or pcapng, Ethernet).", show_default=False)]
+Capture = Annotated[Path, typer.Argument(help="The capture (pcap or pcapng, Ethernet).", readable=False, show_default=False)]
 Interface = Annotated[str, typer.Option("--interface", "-i", help="Where to send.", show_default=False)]
 Rate = Annotated[float | None, typer.Option("--rate", help="Packets per second, on an absolute schedule.", metavar="PPS", show_default=False)]
 Speed = Annotated[float | None, typer.Option("--speed", help="The capture's own gaps, so many times faster (default 1).", metavar="X", show_default=False)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MISMATCH = 1
 
-Captures = Annotated[list[Path], typer.Argument(help="pcap or pcapng captures.", show_default=False)]
+Captures = Annotated[list[Path], typer.Argument(help="pcap or pcapng captures.", readable=False, show_default=False)]
 Zeek = Annotated[Path | None, typer.Option(help="Zeek's conn.log of the capture, TSV or JSON.", metavar="FILE", show_default=False)]
 Argus = Annotated[
     Path | None,

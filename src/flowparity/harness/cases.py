@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -76,9 +77,11 @@ def cases_of(paths: Iterable[Path]) -> list[Case]:
             for each in found:
                 out.setdefault(each.resolve(), replace(_case(each, path), named=False))
         elif path.exists():
+            if not os.access(path, os.R_OK):
+                raise InputError(f"{path}: Permission denied; make it readable to you")
             out.setdefault(path.resolve(), _case(path, path.parent))
         else:
-            raise InputError(f"{path}: no such file or directory")
+            raise InputError(f"{path}: No such file or directory; name captures, fixtures or directories of them")
     return list(out.values())
 
 

@@ -110,6 +110,14 @@ def reasons(results: Results) -> Iterator[tuple[str, int, str]]:
         yield subject, count, reason
 
 
+def notes(results: Results, most: int = 10) -> Iterator[str]:
+    """What a reader must know of cases whatever their status: input that ended early, frames not sent. Once for each case and subject."""
+    found = list(dict.fromkeys(f"{cell.case} by {cell.subject}: {note}" for cell in results.cells for note in cell.notes))
+    yield from found[:most]
+    if len(found) > most:
+        yield f"… and {len(found) - most} more notes; --json and --html have them all"
+
+
 def summary(results: Results) -> str:
     """One line: counts, time, CPU seconds."""
     counts = ", ".join(f"{results.counts[status]} {status}" for status in _ORDER if results.counts[status])
@@ -172,6 +180,8 @@ class Rendered:
             yield table
         for subject, count, reason in reasons(results):
             yield Text(f"{subject}: {count} left out: {reason}", "dim")
+        for note in notes(results):
+            yield Text(note, "yellow")
         if remarked := sum(bool(cell.remarks) for cell in results.cells):
             rules = sorted({remark.partition(":")[0] for cell in results.cells for remark in cell.remarks})
             yield Text(f"remarks in {remarked} cells on requirements of level SHOULD: {', '.join(rules)} (--strict makes them failures)", "yellow")
