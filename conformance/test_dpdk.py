@@ -3,83 +3,50 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from conformance.conftest import ROOT, Suite
 from flowparity.errors import InputError
 from flowparity.harness.cases import Case, cases_of
-from flowparity.harness.engine import Bench, Place, Settings
-from flowparity.harness.interfaces import Capabilities, Tier
+from flowparity.harness.engine import Bench, Settings
+from flowparity.harness.interfaces import Capabilities
+from flowparity.harness.live import live_places
 from flowparity.harness.needs import needs_of, unmet
 from flowparity.harness.results import Cell, Status
-from flowparity.harness.rigs.dpdk import AfPacketPmdRig, AfXdpPmdRig, DpdkInjector, DpdkRig, PcapRig, RingRig, VirtioRig
-from flowparity.harness.subjects.remote import WorkerSubject
+from flowparity.harness.rigs.dpdk import ROWS, Row
 from flowparity.profile import Profile
 
-WORKER = (sys.executable, "-m", "flowparity.worker")
 CASES = cases_of([ROOT / "fixtures"])
 SHARE = 0.85
 """Of the Ethernet cases, this many must run on each row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One way into the backend."""
-
-    rig: Callable[[], DpdkRig]
-    workers: int
-    tier: Tier
-
-    @property
-    def name(self) -> str:
-        """The rig's name and the number of workers."""
-        return f"{self.rig.name}-{self.workers}"  # type: ignore[attr-defined]
-
-
-ROWS = [
-    *(Row(rig, workers, Tier.VDEV) for rig in (RingRig, PcapRig, VirtioRig) for workers in (1, 4)),
-    Row(AfPacketPmdRig, 1, Tier.KERNEL),
-    Row(AfXdpPmdRig, 1, Tier.KERNEL),
-]
-
-
 class Rows:
-    """The rig and the bench of the row in hand: one row at a time, because each holds hugepages."""
+    """The bench of the row in hand: one row at a time, because each holds hugepages."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._held: dict[str, tuple[DpdkRig, Bench]] = {}
+        self._stack = ExitStack()
+        self._held: dict[str, Bench] = {}
 
     def bench(self, row: Row) -> Bench:
         """The bench of a row."""
         if row.name not in self._held:
             self.close()
-            rig = row.rig()
-            injector = None if isinstance(rig, (RingRig, PcapRig)) else DpdkInjector()
-            bench = Bench(["dpdk"], {"dpdk": Place(rig, injector)})
-            self._held[row.name] = rig, bench
-            available = rig.probe()
-            if available.ok and row.tier is Tier.KERNEL:
-                inside = rig.veth().namespace.prefix  # type: ignore[attr-defined]
-                bench.subjects["dpdk"].close()  # type: ignore[attr-defined]
-                bench.subjects["dpdk"] = WorkerSubject("native:dpdk", shown="dpdk", argv=(*inside, *WORKER))
-        return self._held[row.name][1]
+            self._held[row.name] = self._stack.enter_context(Bench([row.name], self._stack.enter_context(live_places([row.name]))))
+        return self._held[row.name]
 
     def run(self, row: Row, case: Case) -> list[Cell]:
-        """All cells of a case, under the row's name."""
-        settings = replace(self._settings, workers=row.workers)
-        return [replace(cell, subject=row.name) for cell in self.bench(row).run(case, "dpdk", settings)]
+        """All cells of a case."""
+        return self.bench(row).run(case, row.name, self._settings)
 
     def close(self) -> None:
         """Ends everything."""
-        for rig, bench in self._held.values():
-            bench.close()
-            rig.close()
         self._held.clear()
+        self._stack.close()
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +81,7 @@ def test_dpdk(suite: Suite, rows: Rows, case: Case, row: Row) -> None:
 def test_enough_runs(rows: Rows, row: Row) -> None:
     """What a row leaves out has a reason, and at least 85 % of the Ethernet cases run on it."""
     cases = [case for case in CASES if ethernet(case)]
-    subject, rig = rows.bench(row).subjects["dpdk"], rows.bench(row).place("dpdk").rig
+    subject, rig = rows.bench(row).subjects[row.name], rows.bench(row).place(row.name).rig
     can = rig.restrict(subject.capabilities())
     left = {case.name: reasons for case in cases if (reasons := why_left_out(case, can))}
     assert len(cases) - len(left) >= SHARE * len(cases), left

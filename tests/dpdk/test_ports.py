@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -320,3 +321,15 @@ def test_nothing_is_left_in_the_file_system(capture: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     after = set(Path("/var/run/dpdk").glob("*")) if Path("/var/run/dpdk").exists() else set()
     assert after <= before
+
+
+def test_parity_by_name_alone(tmp_path: Path) -> None:
+    """What a user types first: nanoseconds, wire lengths and IPv6 survive, under tier vdev."""
+    report = tmp_path / "cells.json"
+    captures = [ROOT / "fixtures" / "recorded" / name for name in ("http-ipv6.pcapng", "iperf3-udp.pcapng")]
+    command = [sys.executable, "-m", "flowparity", "parity", *captures, "--backend", "dpdk", "--json", report]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = json.loads(report.read_text())["cells"]
+    assert {(cell["status"], cell["tier"]) for cell in cells} == {("pass", "vdev")}
+    assert len(cells) == 6

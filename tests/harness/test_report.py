@@ -68,7 +68,8 @@ def test_a_narrow_terminal_cuts_nothing() -> None:
     for width in (50, 80, 200):
         text = shown(width)
         assert all(name in text for name in subjects), text
-        assert text.count("sim · v5+v9") == text.count("2/2") == 9, text
+        assert text.count("sim") == text.count("2/2") == 9, text
+        assert "formats together: v5, v9" in text
         assert "…" not in text
         assert max(map(len, text.splitlines()[:-1])) <= width
 

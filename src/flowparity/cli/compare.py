@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from flowparity.harness.engine import Progress
     from flowparity.harness.interfaces import Level
 
+ON_FILES = ("pcap", "memory")
+"""The backends that read captures themselves."""
 _MOST_FAILURES = 10  # explained one by one; all are in the matrix and the reports
 
 Captures = Annotated[list[Path], typer.Argument(help="Captures, fixtures, or directories of them.", readable=False, show_default=False)]
@@ -25,7 +27,8 @@ Subjects = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="Backends, 'reference', 'saboteur:FAULT', softflowd, TOML files of exporters (docs/adding-an-exporter.md); all: backends that read files.",
+        help="Backends (live ones over links of their own), 'reference', 'saboteur:FAULT', softflowd, TOML files of exporters "
+        "(docs/adding-an-exporter.md); all: every backend that works here.",
         metavar="LIST",
     ),
 ]
@@ -98,8 +101,8 @@ def parity(
         if path is not None and not path.parent.is_dir():
             raise UsageError(f"{path}: there is no directory {path.parent}; make it first")
     cases = cases_of(captures)
-    with live_places(names) as places, _bar(len(cases) * len(names)) as progress:
-        results = compare(cases, names, settings, jobs=jobs, places=places, progress=progress)
+    with _bar(len(cases) * len(names)) as progress:
+        results = compare(cases, names, settings, jobs=jobs, places=lambda: live_places(names), progress=progress)
     write_reports(results, html=html, junit_path=junit, json_path=json)
     console().print(Rendered(results))
     for line in failures(results, _MOST_FAILURES):
@@ -152,16 +155,17 @@ def shrink(
 
 def _subjects(text: str) -> tuple[list[str], set[str]]:
     """The subjects' names, and those that were named (a named one that does not work here is status 3)."""
-    from flowparity.harness.subjects import native_names, open_subject
+    from flowparity.harness.subjects import open_subject
 
     names = list(dict.fromkeys(each for each in (part.strip() for part in text.split(",")) if each))
     if not names:
         raise UsageError("--backend: nothing is named")
     if names == ["all"]:
         from flowparity import native
+        from flowparity.harness.live import places_here
 
-        on_files = {each.name for each in native.backends() if each.capabilities is not None and not each.capabilities.live}
-        return [name for name in native_names() if name in on_files] + ["reference"], set()
+        here = [each.name for each in native.backends() if each.available]
+        return [*(name for name in ON_FILES if name in here), *places_here(here), "reference"], set()
     for name in names:
         open_subject(name)
     return names, set(names)

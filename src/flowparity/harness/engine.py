@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -62,6 +62,14 @@ class Settings:
     artefacts: Path | None = None
     required: frozenset[str] = frozenset()
     strict: bool = True
+
+
+Places = Callable[[], AbstractContextManager[Mapping[str, Place]]]
+"""Makes the places of the subjects that do not read files."""
+
+
+def _files_only() -> AbstractContextManager[Mapping[str, Place]]:
+    return nullcontext({})
 
 
 class Bench:
@@ -194,16 +202,16 @@ def parity(
     settings: Settings,
     *,
     jobs: int = 1,
-    places: Mapping[str, Place] | None = None,
+    places: Places = _files_only,
     progress: Progress | None = None,
 ) -> Results:
-    """Every case by every subject. `jobs` threads have subjects of their own."""
+    """Every case by every subject. `jobs` threads have subjects and `places` of their own."""
     if settings.profile is not None:
         settings.profile.check_formats(settings.formats)
     started = time.monotonic()
     results = Results(required=settings.required)
     work = [(case, name) for case in cases for name in subjects]
-    benches: list[Bench] = []
+    held = ExitStack()
     local = threading.local()
     done = 0
     lock = threading.Lock()
@@ -211,9 +219,8 @@ def parity(
     def one(item: tuple[Case, str]) -> list[Cell]:
         nonlocal done
         if not hasattr(local, "bench"):
-            local.bench = Bench(subjects, places)
             with lock:
-                benches.append(local.bench)
+                local.bench = held.enter_context(Bench(subjects, held.enter_context(places())))
         case, name = item
         bench: Bench = local.bench
         cells = bench.run(case, name, settings)
@@ -223,13 +230,9 @@ def parity(
                 progress(done, len(work), f"{case.name} by {name}")
         return cells
 
-    try:
-        with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(work) or 1))) as pool:
-            for cells in pool.map(one, work):
-                results.add(cells)
-    finally:
-        for bench in benches:
-            bench.close()
+    with held, ThreadPoolExecutor(max_workers=max(1, min(jobs, len(work) or 1))) as pool:
+        for cells in pool.map(one, work):
+            results.add(cells)
     results.seconds = time.monotonic() - started
     return results
 

@@ -6,11 +6,11 @@ Where the terminal is too narrow for that, a subject's formats share a column; w
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -88,9 +88,10 @@ class Matrix:
         return Square(tuple(cell for cells in found for cell in cells)) if found else None
 
     def heading(self, *columns: tuple[str, str]) -> str:
-        """The subject of columns with its tier, and the formats of which they are."""
-        subject = columns[0][0]
-        return f"{subject}\n{self.tiers.get(subject, '-')} · {'+'.join(SHOWN[name] for _, name in columns)}"
+        """The subject of columns with its tier, and the format if it is one."""
+        subject, name = columns[0]
+        tier = self.tiers.get(subject, "-")
+        return f"{subject}\n{tier}" + (f" · {SHOWN[name]}" if len(columns) == 1 else "")
 
     def by_subject(self) -> list[tuple[tuple[str, str], ...]]:
         """The columns of each subject."""
@@ -101,19 +102,23 @@ class Matrix:
 
 
 def reasons(results: Results) -> Iterator[tuple[str, int, str]]:
-    """Why cells were left out or are unavailable: (subject, how many, reason)."""
-    seen: dict[tuple[str, str], int] = {}
-    for cell in results.cells:
-        if cell.reason and cell.status in (Status.LEFT_OUT, Status.UNAVAILABLE):
-            seen[cell.subject, cell.reason] = seen.get((cell.subject, cell.reason), 0) + 1
+    """Why cells were left out or are unavailable: (subjects, how many cells of each, reason)."""
+    seen = Counter((cell.subject, cell.reason) for cell in results.cells if cell.reason and cell.status in (Status.LEFT_OUT, Status.UNAVAILABLE))
+    alike: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
     for (subject, reason), count in sorted(seen.items()):
-        yield subject, count, reason
+        alike[reason, count].append(subject)
+    for (reason, count), subjects in alike.items():
+        yield ", ".join(subjects), count, reason
 
 
 def notes(results: Results, most: int = 10) -> Iterator[str]:
-    """What a reader must know of cases whatever their status: input that ended early, frames not sent. Once for each case and subject."""
-    found = list(dict.fromkeys(f"{cell.case} by {cell.subject}: {note}" for cell in results.cells for note in cell.notes))
-    yield from found[:most]
+    """What a reader must know of cases whatever their status (input that ended early, frames not sent): a line for each note, with the runs that have it."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in results.cells:
+        for note in cell.notes:
+            found.setdefault(note, {})[f"{cell.case} by {cell.subject}"] = None
+    for note, (first, *others) in list(found.items())[:most]:
+        yield f"{first}{f' and {len(others)} more' if others else ''}: {note}"
     if len(found) > most:
         yield f"… and {len(found) - most} more notes; --json and --html have them all"
 
@@ -155,8 +160,8 @@ class Rendered:
             table.add_row(*row)
         return table
 
-    def _tables(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        """As few tables as the width allows."""
+    def _tables(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """As few tables as the width allows, and what has to be said of them."""
 
         def fits(groups: Sequence[tuple[tuple[str, str], ...]]) -> bool:
             return Measurement.get(console, options.update(width=10_000), self._table(groups)).maximum <= options.max_width
@@ -165,21 +170,21 @@ class Rendered:
         if fits(apart):
             yield self._table(apart)
             return
+        yield Text(f"formats together: {', '.join(dict.fromkeys(SHOWN[name] for _, name in self._matrix.columns))}", "dim")
         rest = self._matrix.by_subject()
         while rest:
             taken = max((n for n in range(2, len(rest) + 1) if fits(rest[:n])), default=1)
             yield self._table(rest[:taken])
             rest = rest[taken:]
+            if rest:
+                yield ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Everything, from the top down."""
         results = self._results
-        for number, table in enumerate(self._tables(console, options)):
-            if number:
-                yield ""
-            yield table
+        yield from self._tables(console, options)
         for subject, count, reason in reasons(results):
-            yield Text(f"{subject}: {count} left out: {reason}", "dim")
+            yield Text(f"{subject}: {count} left out{' each' if ', ' in subject else ''}: {reason}", "dim")
         for note in notes(results):
             yield Text(note, "yellow")
         if remarked := sum(bool(cell.remarks) for cell in results.cells):

@@ -13,9 +13,9 @@ import itertools
 import socket
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -143,7 +143,7 @@ class DpdkLink(Link):
 class RingRig(DpdkRig):
     """A capture played into a net_ring port of the exporter's own process (feed:FILE)."""
 
-    name = "dpdk-ring"
+    name = "dpdk@ring"
     trailer = False
     longest = 262_144
     latest = 2**32 * 1_000_000_000 - 1  # classic pcap
@@ -163,7 +163,7 @@ class _RingLink(DpdkLink):
 class PcapRig(DpdkRig):
     """A capture through net_pcap, one file for each queue. With the trailer: the PMD gives microseconds, no wire length and no order over several files."""
 
-    name = "dpdk-pcap"
+    name = "dpdk@pcap"
 
     def link(self, capture: Path, queues: int = 1) -> Link:
         """The capture dealt out to one file a queue."""
@@ -189,7 +189,7 @@ class _PcapLink(DpdkLink):
 class VirtioRig(DpdkRig):
     """virtio-user in the exporter against vhost in a feeding process, over a unix socket."""
 
-    name = "dpdk-virtio"
+    name = "dpdk@virtio"
     queues = 8
 
     def __init__(self) -> None:
@@ -292,6 +292,10 @@ class _VethPmdRig(DpdkRig):
         ours = super().probe()
         return ours if not ours.ok else VethRig().probe()
 
+    def prefix(self) -> tuple[str, ...]:
+        """The way into the namespace."""
+        return self.veth().prefix() if self.probe().ok else ()
+
     def link(self, capture: Path, queues: int = 1) -> Link:
         """A fresh veth pair."""
         return _VethPmdLink(self, capture, queues)
@@ -303,7 +307,7 @@ class AfPacketPmdRig(_VethPmdRig):
     It joins a fanout group with PACKET_FANOUT_FLAG_DEFRAG, whether it has one queue or more: the kernel puts IPv4 fragments together before it sees them.
     """
 
-    name = "dpdk-af_packet"
+    name = "dpdk@af_packet"
     fragments = False
     vdev = "net_af_packet{number},iface={interface},framesz=4096,framecnt=2048,blocksz=8192"
     buffer = 4096
@@ -313,7 +317,7 @@ class AfPacketPmdRig(_VethPmdRig):
 class AfXdpPmdRig(_VethPmdRig):
     """DPDK's af_xdp PMD."""
 
-    name = "dpdk-af_xdp"
+    name = "dpdk@af_xdp"
     vdev = "net_af_xdp{number},iface={interface},start_queue=0,queue_count=1"
     buffer = _XDP_ROOM
     longest = _XDP_ROOM - 256 - _TRAILER
@@ -364,7 +368,7 @@ class DpdkInjector(Injector):
     def inject(self, capture: Path, link: Link, *, rate_pps: float | None = None, timeout: float = 60.0) -> Injection:
         """Plays the link's capture. On the PMDs over kernel interfaces at 20,000 frames a second unless told otherwise."""
         if not isinstance(link, FedLink) or link.capture != capture:
-            raise UsageError("injector dpdk: it plays the capture of a link of dpdk-virtio, dpdk-af_packet or dpdk-af_xdp")
+            raise UsageError("injector dpdk: it plays the capture of a link of dpdk@virtio, dpdk@af_packet or dpdk@af_xdp")
         if rate_pps is None and isinstance(link, _VethPmdLink):
             rate_pps = _PACE
         link.open(rate_pps, timeout)
@@ -380,9 +384,30 @@ def queue_of(frame: Frame, queues: int) -> int:
     return zlib.crc32(key.encode()) % queues
 
 
-def rigs() -> Iterator[DpdkRig]:
-    """One of each."""
-    yield from (RingRig(), PcapRig(), VirtioRig(), AfPacketPmdRig(), AfXdpPmdRig())
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the matrix: a way into the backend, with as many queues as workers."""
+
+    rig: Callable[[], DpdkRig]
+    workers: int
+    place: str
+    tier: Tier
+    fed: bool  # an injector sends into it; else it reads the capture itself
+
+    @property
+    def name(self) -> str:
+        """dpdk@PLACE[:WORKERS]."""
+        return f"dpdk@{self.place}" + (f":{self.workers}" if self.workers > 1 else "")
+
+
+ROWS = (
+    *(Row(RingRig, workers, "ring", Tier.VDEV, fed=False) for workers in (1, 4)),
+    *(Row(PcapRig, workers, "pcap", Tier.VDEV, fed=False) for workers in (1, 4)),
+    *(Row(VirtioRig, workers, "virtio", Tier.VDEV, fed=True) for workers in (1, 4)),
+    Row(AfPacketPmdRig, 1, "af_packet", Tier.KERNEL, fed=True),
+    Row(AfXdpPmdRig, 1, "af_xdp", Tier.KERNEL, fed=True),
+)
+"""Every way into DPDK without a NIC."""
 
 
 def _backend() -> Availability:

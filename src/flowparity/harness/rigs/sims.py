@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -169,15 +169,3 @@ class SimLink(Link):
     def __exit__(self, *_: object) -> None:
         for path in self._files:
             path.unlink(missing_ok=True)
-
-
-def sim_places(names: Iterable[str]) -> Iterator[tuple[str, SimRig]]:
-    """The rows among these names, each with a rig that the caller closes. A UsageError for a place that is none."""
-    rows = {row.name: row for row in ROWS}
-    for name in names:
-        backend, at, _ = name.partition("@")
-        if name in rows:
-            yield name, SimRig(rows[name])
-        elif at:
-            known = ", ".join(row.name for row in ROWS if row.backend == backend) or "none"
-            raise UsageError(f"no place {name!r}; known of {backend}: {known}")
