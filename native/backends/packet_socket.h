@@ -294,8 +294,8 @@ static inline int ps_hardware_time(const struct fp_host *host, const struct ps_c
     wanted.tx_type = before->tx_type;
     ifr.ifr_data = (char *)&wanted;
     if (ioctl(fd, SIOCSHWTSTAMP, &ifr))
-        return host->fail(err, -EOPNOTSUPP, "interface %s: its driver takes no hardware timestamps (%s); use time=kernel",
-                          c->interface.name, strerror(errno));
+        return host->fail(err, -ENOSYS, "interface %s: its driver takes no hardware timestamps (%s); use time=kernel", c->interface.name,
+                          strerror(errno));
     return 0;
 }
 

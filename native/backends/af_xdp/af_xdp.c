@@ -4,10 +4,13 @@
  * goes however the process ends.
  *
  * Options: mode=auto|native|generic, copy=auto|copy|zerocopy, frames=N (buffers of 4 KiB per queue, a power of two),
- * times=kernel|sender|burst kernel  the program stamps each frame as the driver hands it over sender  the frame comes with 34 octets before
- * it, as the injector af_packet sends under encapsulate=1: its time (u64) and its ordinal (u32) in the place of the MAC addresses of an
- *           IPv4 packet of protocol 253. The program takes them off and leaves time and ordinal as metadata. Frames without them have no
- * time. burst   no metadata, for drivers that have none: all frames of a burst get the time at which they were read
+ * times=kernel|sender|burst:
+ *
+ *  - kernel: the program stamps each frame as the driver hands it over.
+ *  - sender: the frame comes with 34 octets before it, as the injector af_packet sends under encapsulate=1: its time (u64) and its ordinal
+ *    (u32) in the place of the MAC addresses of an IPv4 packet of protocol 253. The program takes them off and leaves time and ordinal as
+ *    metadata. Frames without them have no time.
+ *  - burst: no metadata, for drivers that have none. All frames of a burst get the time at which they were read.
  *
  * Frames longer than a buffer come in several (XDP_USE_SG). Tags stay in the frame. The network card chooses the queue, so several workers
  * split keys (S-CMP-2).
@@ -340,7 +343,7 @@ static int attach(struct fp_source *s, char *err)
                              "interface %s: it has an XDP program already; 'ip link set %s xdp off', or wait for the other process to end",
                              name, name);
     if (rc == -EOPNOTSUPP)
-        return s->host->fail(err, rc, "interface %s: its driver has no native XDP; use mode=generic", name);
+        return s->host->fail(err, -ENOSYS, "interface %s: its driver has no native XDP; use mode=generic", name);
     if (rc == -ERANGE)
         return s->host->fail(
             err, rc, "interface %s: its MTU is too large for native XDP; lower it with 'ip link set %s mtu 3498', or use mode=generic",
@@ -379,7 +382,7 @@ static int open_port(struct fp_source *s, struct port *p, char *err)
         nanosleep(&moment, NULL);
     }
     if (rc == -EOPNOTSUPP && s->bind_flags == XDP_ZEROCOPY)
-        return s->host->fail(err, rc, "interface %s: its driver has no zero-copy AF_XDP; use copy=copy", s->interface.name);
+        return s->host->fail(err, -ENOSYS, "interface %s: its driver has no zero-copy AF_XDP; use copy=copy", s->interface.name);
     if (rc)
         return s->host->fail(err, rc, "interface %s: queue %u cannot be bound: %s", s->interface.name, p->id, strerror(-rc));
     if (xsk_ring_prod__reserve(&p->fill, (uint32_t)s->frames, &at) != s->frames)
@@ -501,11 +504,18 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
     }
     *caps = receive_caps(s->queues);
     if (s->times == TIMES_SENDER) {
-        caps->flags |= FP_CAP_STAMPS_SEQUENCE;
+        caps->flags |= FP_CAP_STAMPS_SEQUENCE | FP_CAP_EXACT_TIME;
         caps->ts_source = FP_TS_SENDER;
+        caps->ts_tolerance = 0;
+        caps->max_frame -= ENCAPSULATION;
     } else if (s->times == TIMES_BURST) {
         caps->ts_source = FP_TS_SOFTWARE;
+        caps->ts_tolerance = FP_NS_NONE; /* a frame may have waited in the ring for as long as nobody read */
     }
+    /* Drivers with XDP have no super-packets. The generic program gets those of a veth's peer or the loopback, and they look like long
+     * frames. */
+    if (!s->native)
+        caps->flags |= FP_CAP_COALESCES;
     *out = s;
     return 0;
 }

@@ -16,6 +16,8 @@
 #define SETTLE_NS    20000000       /* stop: frames that the kernel has taken in but not yet handed on arrive within this */
 #define VISIBLE_NS   100000000      /* a stamped frame waits for the softirq that stamped it */
 #define TOLERANCE_NS 20000000
+#define STAMP_TRIES  200      /* looks whether the kernel stamps, … */
+#define STAMP_NAP_NS 10000000 /* … and the pause between them */
 
 struct slot {
     struct iovec part[2];
@@ -23,6 +25,8 @@ struct slot {
     struct sockaddr_ll from;
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct timespec) * 3) + CMSG_SPACE(sizeof(struct tpacket_auxdata))];
 };
+
+enum stamps { STAMP_SOFTWARE, STAMP_UNUSED, STAMP_HARDWARE, STAMPS }; /* of a message of SCM_TIMESTAMPING */
 
 struct queue {
     _Alignas(64) int fd;
@@ -99,10 +103,63 @@ static int allocate(struct fp_source *s, struct queue *q)
     return 0;
 }
 
+/* SO_TIMESTAMPING and not SO_TIMESTAMPNS: where the kernel took no stamp, the latter gives the time of reading as if it were one. */
+static int ask_stamps(int fd, bool hardware)
+{
+    int wanted = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+
+    if (hardware)
+        wanted |= SOF_TIMESTAMPING_RX_HARDWARE | SOF_TIMESTAMPING_RAW_HARDWARE;
+    return setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &wanted, sizeof wanted);
+}
+
+static int64_t stamp_of(const struct cmsghdr *c, enum stamps which)
+{
+    struct timespec t[STAMPS];
+
+    memcpy(t, CMSG_DATA(c), sizeof t);
+    return (int64_t)t[which].tv_sec * 1000000000 + t[which].tv_nsec;
+}
+
+/* Whether a datagram that `fd` sends to itself arrives with a stamp. */
+static bool stamped(int fd)
+{
+    struct slot slot;
+    char octet;
+    struct iovec part = {&octet, 1};
+    struct msghdr h = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = slot.control, .msg_controllen = sizeof slot.control};
+
+    if (send(fd, "", 1, 0) != 1 || recvmsg(fd, &h, 0) < 0)
+        return false;
+    for (const struct cmsghdr *c = CMSG_FIRSTHDR(&h); c; c = CMSG_NXTHDR(&h, (struct cmsghdr *)(uintptr_t)c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPING && stamp_of(c, STAMP_SOFTWARE))
+            return true;
+    return false;
+}
+
+/* The kernel begins to stamp some time after it was asked to (it changes its own code in a work queue), on a busy machine a long time.
+ * Until then a frame's time would be that of its reading. Where there is no loopback nothing can be tried. */
+static void await_stamps(void)
+{
+    struct sockaddr_in self = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval patience = {.tv_usec = STAMP_NAP_NS / 1000};
+    struct timespec nap = {.tv_nsec = STAMP_NAP_NS};
+    socklen_t len = sizeof self;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return;
+    if (bind(fd, (struct sockaddr *)&self, sizeof self) == 0 && getsockname(fd, (struct sockaddr *)&self, &len) == 0 &&
+        connect(fd, (struct sockaddr *)&self, sizeof self) == 0 && ask_stamps(fd, false) == 0 &&
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0)
+        for (int i = 0; i < STAMP_TRIES && !stamped(fd); i++)
+            nanosleep(&nap, NULL);
+    close(fd);
+}
+
 static int open_queue(struct fp_source *s, struct queue *q, uint16_t *group, char *err)
 {
     int one = 1, size = TUNED_BUFFER, rc;
-    int stamp = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_RX_HARDWARE | SOF_TIMESTAMPING_RAW_HARDWARE;
 
     if (allocate(s, q))
         return s->host->fail(err, -ENOMEM, "backend socket: out of memory");
@@ -113,9 +170,7 @@ static int open_queue(struct fp_source *s, struct queue *q, uint16_t *group, cha
     rc = ps_prepare(s->host, &s->common, q->fd, err);
     if (rc)
         return rc;
-    if (setsockopt(q->fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one) ||
-        setsockopt(q->fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one) ||
-        (s->common.hardware_time && setsockopt(q->fd, SOL_SOCKET, SO_TIMESTAMPING, &stamp, sizeof stamp)))
+    if (setsockopt(q->fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one) || ask_stamps(q->fd, s->common.hardware_time))
         return s->host->fail(err, -errno, "backend socket: the kernel gives no timestamps or tags: %s", strerror(errno));
     /* The privileged way may go beyond net.core.rmem_max; without it the most allowed has to do. */
     if (s->tuned && setsockopt(q->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size))
@@ -179,6 +234,8 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
         rc = ps_filter(host, &s->common, args->filter, &filter, err);
     for (unsigned i = 0; i < s->queues && !rc; i++)
         rc = open_queue(s, &s->queue[i], &group, err);
+    if (!rc)
+        await_stamps();
     for (unsigned i = 0; i < s->queues && !rc; i++)
         rc = ps_admit(host, &s->common, s->queue[i].fd, &filter, err);
     s->common.hardware_time = false; /* there is something to put back only after the next step */
@@ -225,7 +282,7 @@ static void describe(const struct fp_source *s, unsigned queue, const struct mms
         .caplen = caplen,
         .wirelen = caplen,
         .link = FP_LINK_ETHERNET,
-        .ts_source = FP_TS_KERNEL,
+        .ts_source = FP_TS_SOFTWARE, /* unless there is a stamp */
         .ts_ns = FP_NS_NONE,
         .interface = (uint32_t)slot->from.sll_ifindex,
         .queue = (uint16_t)queue,
@@ -241,17 +298,11 @@ static void describe(const struct fp_source *s, unsigned queue, const struct mms
                 p->tags[0].tci = aux.tp_vlan_tci;
                 p->tags[0].tpid = aux.tp_status & TP_STATUS_VLAN_TPID_VALID ? aux.tp_vlan_tpid : ETH_P_8021Q;
             }
-        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
-            struct timespec t;
-            memcpy(&t, CMSG_DATA(c), sizeof t);
-            if (p->ts_source != FP_TS_HARDWARE)
-                p->ts_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
         } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPING) {
-            struct timespec t[3]; /* software, unused, hardware */
-            memcpy(t, CMSG_DATA(c), sizeof t);
-            if (t[2].tv_sec || t[2].tv_nsec) {
-                p->ts_ns = (int64_t)t[2].tv_sec * 1000000000 + t[2].tv_nsec;
-                p->ts_source = FP_TS_HARDWARE;
+            int64_t hardware = stamp_of(c, STAMP_HARDWARE), software = stamp_of(c, STAMP_SOFTWARE);
+            if (hardware || software) {
+                p->ts_ns = hardware ? hardware : software;
+                p->ts_source = hardware ? FP_TS_HARDWARE : FP_TS_KERNEL;
             }
         }
     }

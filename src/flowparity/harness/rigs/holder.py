@@ -8,7 +8,9 @@ Links, switches and sockets are made here because only a process inside can.
 from __future__ import annotations
 
 import array
+import ctypes
 import fcntl
+import os
 import socket
 import struct
 import sys
@@ -22,7 +24,9 @@ from flowparity.harness.rigs.handshake import carries_times
 
 _SIOCETHTOOL = 0x8946
 _SET = {"gro": 0x2C, "gso": 0x24, "tso": 0x1F, "tx": 0x17}  # ETHTOOL_SGRO, _SGSO, _STSO, _STXCSUM
-_GET = {"gro": 0x2B}
+_GET = {"gro": 0x2B, "gso": 0x23, "tso": 0x1E, "tx": 0x16}
+_CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x0002_0000, 0x4000, 0x4_0000
+_SYSFS = Path("/sys")
 
 
 class Holder:
@@ -35,6 +39,7 @@ class Holder:
         with suppress(OSError):  # no IPv6 at all is as quiet
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1", encoding="ascii")
         self._route = IPRoute()
+        self._sysfs = False
         self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._route.link("set", index=self._index("lo"), state="up")
 
@@ -80,6 +85,32 @@ class Holder:
         """Switches gro, gso, tso or tx."""
         self._ethtool(name, _SET[feature], int(on))
         return {}
+
+    def do_offloads(self) -> dict[str, Any]:
+        """Which of the offloads are on, by interface."""
+        names = [name for _, name in socket.if_nameindex()]
+        return {name: [feature for feature, command in _GET.items() if self._ethtool(name, command, 0)] for name in names}
+
+    def do_hold_segments(self, name: str, nanoseconds: int) -> dict[str, Any]:
+        """Lets generic receive offload wait so long for a segment that it can merge with the one before; without this it merges nothing that comes singly."""
+        self._own_sysfs()
+        for knob, value in (("napi_defer_hard_irqs", 100), ("gro_flush_timeout", nanoseconds)):
+            (_SYSFS / "class/net" / name / knob).write_text(str(value), encoding="ascii")
+        return {}
+
+    def _own_sysfs(self) -> None:
+        """The interfaces below /sys are those of the namespace in which it was mounted."""
+        if self._sysfs:
+            return
+        libc = ctypes.CDLL(None, use_errno=True)
+        steps = (
+            libc.unshare(_CLONE_NEWNS),
+            libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None),
+            libc.mount(b"sysfs", str(_SYSFS).encode(), b"sysfs", 0, None),
+        )
+        if any(steps):
+            raise OSError(ctypes.get_errno(), f"no /sys of its own: {os.strerror(ctypes.get_errno())}")
+        self._sysfs = True
 
     def do_address(self, name: str, address: str, prefix: int) -> dict[str, Any]:
         """Gives an interface an IPv4 address."""
