@@ -3,19 +3,22 @@
  * One encoder (FORMAT) with its stream over arbitrary records, export times and refusals: every datagram keeps the limit and is well-formed
  * to its last octet, and every packet is accounted (S-INV-2, S-EXP-1, S-EXP-4).
  *
- * Input: the profile, then steps: a record field by field, a step of the clock, an idle tick.
+ * Input: the profile, then steps: a record field by field, the last one again so many times, a step of the clock, an idle tick.
  */
+#include <sanitizer/asan_interface.h>
+
 #include "bytes.h"
 #include "clock.h"
 #include "input.h"
 #include "stream.h"
 
+#define MAX_PUTS  160u /* 32 datagrams of the least MTU, with templates in each, wait for the transport */
 #define MAX_STEPS 400u
 
 struct collector {
     struct fp_transport base;
     unsigned refuse; /* every so many datagrams; 0 = never */
-    uint64_t messages, flows;
+    uint64_t messages, flows, sent_flows, sent_packets, sent_octets;
     uint32_t expected; /* sequence number */
     size_t limit;
 };
@@ -73,6 +76,11 @@ static void send(struct fp_transport *transport, struct fp_message *messages, un
         c->messages++;
         c->flows += m->flows;
         m->sent = !c->refuse || c->messages % c->refuse != 0;
+        if (m->sent) {
+            c->sent_flows += m->flows;
+            c->sent_packets += m->packets;
+            c->sent_octets += m->length;
+        }
     }
 }
 
@@ -83,7 +91,7 @@ static void nothing(struct fp_transport *t)
 
 static const struct fp_transport_ops ops = {.send = send, .close = nothing};
 
-static uint64_t put_record(struct input *in, struct fp_stream *s, int64_t now)
+static struct fp_record read_record(struct input *in, int64_t now)
 {
     struct fp_record r = {.kind = take(in, 1) & 1 ? FP_IPV6 : FP_IPV4};
 
@@ -97,20 +105,23 @@ static uint64_t put_record(struct input *in, struct fp_stream *s, int64_t now)
     r.body.first = r.body.last - (int64_t)take(in, 7);
     r.label = take(in, 4) & 0xFFFFF;
     r.reason = (uint8_t)(1 + take(in, 1) % 5);
-    fp_stream_put(s, &r);
-    return r.body.packets;
+    return r;
 }
 
 static const uint16_t mtus[8] = {576, 577, 579, 1280, 1500, 1503, 9000, 65535};
 
 /* A stream as it was after its initialisation. The room for its datagrams is allocated once: doing so for every input takes most of the
- * time. */
+ * time. What lies between the limit and the next datagram is poisoned. */
 static struct fp_stream stream_of(unsigned mtu, const struct fp_face *face, struct fp_transport *transport)
 {
     static struct fp_stream new[8];
 
-    if (!new[mtu].arena && fp_stream_init(&new[mtu], FORMAT, face, transport))
-        abort();
+    if (!new[mtu].arena) {
+        if (fp_stream_init(&new[mtu], FORMAT, face, transport))
+            abort();
+        for (unsigned i = 0; i < FP_STREAM_SLOTS; i++)
+            ASAN_POISON_MEMORY_REGION(new[mtu].arena + i * FP_DATAGRAM + new[mtu].limit, FP_DATAGRAM - new[mtu].limit);
+    }
     struct fp_stream s = new[mtu];
     s.face = face;
     s.transport = transport;
@@ -125,6 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fp_face face = {.config = &config, .account = &account};
     struct collector collector = {.base = {.ops = &ops, .overhead = 28}};
     struct fp_stream stream;
+    struct fp_record record = {.kind = FP_IPV4, .reason = FP_IDLE, .body = {.packets = 1, .octets = 20}};
     unsigned bits = (unsigned)take(&in, 1);
     unsigned mtu = (unsigned)take(&in, 1) % 8;
     uint64_t packets = 0, puts = 0;
@@ -150,9 +162,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     a = &stream.account;
     for (unsigned step = 0; step < MAX_STEPS && in.left; step++) {
         unsigned what = (unsigned)take(&in, 1);
+        unsigned times = 1;
         if (what < 224) {
-            packets += put_record(&in, &stream, face.now);
-            puts++;
+            if (what < 192)
+                record = read_record(&in, face.now);
+            else
+                times = what < 220 ? 1 + what % 8 : 128;
+            for (; times && puts < MAX_PUTS; times--, puts++) {
+                packets += record.body.packets;
+                fp_stream_put(&stream, &record);
+            }
         } else if (what < 248) {
             face.now = fp_later(face.now, (int64_t)take(&in, 6));
             fp_stream_tick(&stream, false);
@@ -166,5 +185,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     REQUIRE(packets == a->exported_packets + a->not_sent_packets + a->unrepresentable_packets);
     REQUIRE(puts == a->exported_records + a->not_sent_records + a->unrepresentable_records);
     REQUIRE(collector.flows == puts - a->unrepresentable_records);
+    REQUIRE(collector.sent_flows == a->exported_records && collector.sent_packets == a->exported_packets);
+    REQUIRE(collector.sent_octets == a->datagram_octets);
     return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The whole meter over a program of packets, twice: with other batches, another sweep and another hash seed the records are the same (the
- * ruling idea of docs/semantics.md) unless something was evicted or shed; and nothing is ever lost (S-INV-1, S-INV-2).
+ * ruling idea of docs/semantics.md) unless something was evicted or shed; and nothing is ever lost (S-INV-1, S-INV-2). A third time as
+ * live: with a flow of our own, judged times and an idle queue.
  *
  * Input: the profile and both ways to run it, then one packet after another: an octet that says what it is and how it is timed, one that
  * names its flow, one of flags; or a length and that many octets of Ethernet frame.
@@ -150,6 +151,12 @@ static void read_profile(struct input *in, struct fp_profile *p)
         p->tcp_end = p->idle_timeout; /* S-PRO-2 */
 }
 
+/* Flows of canned(): UDP from 0.0.0.1 to 0.0.0.0, from ::1 to ::, ports 0. */
+static const struct fp_own own[2] = {
+    {.kind = FP_IPV4, .source = {UINT64_C(1) << 24}},
+    {.kind = FP_IPV6, .source = {0, UINT64_C(1) << 56}},
+};
+
 static void run(const struct fp_config *config, const struct program *p, struct tally *t, struct fp_account *account)
 {
     struct fp_meter m;
@@ -158,9 +165,15 @@ static void run(const struct fp_config *config, const struct program *p, struct 
     *t = (struct tally){0};
     if (fp_meter_init(&m, config, 0, false, (struct fp_sink){put, t}))
         abort();
+    if (config->wall) {
+        m.own = own;
+        m.nown = 2;
+    }
     for (unsigned done = 0; done < p->count; done += config->batch) {
         unsigned n = p->count - done < config->batch ? p->count - done : config->batch;
-        fp_meter_batch(&m, p->packets + done, n, FP_NS_NONE);
+        int64_t now = config->wall && done ? p->packets[done - 1].ts_ns : FP_NS_NONE;
+        fp_meter_batch(&m, p->packets + done, n, now);
+        fp_meter_idle(&m, now);
         REQUIRE(a->metered_packets == t->packets + a->resident_packets);
     }
     if (m.newest != INT64_MIN)
@@ -225,5 +238,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         REQUIRE(first.records == second.records && first.digest == second.digest);
     REQUIRE(a.late == b.late && a.malformed == b.malformed && a.non_ip == b.non_ip && a.sampled_out == b.sampled_out);
     REQUIRE(a.metered + a.shed == b.metered + b.shed);
+    config.wall = true;
+    config.batch = (uint16_t)(1 + (ways & 7));
+    config.profile.max_clock_step = ways & 8 ? 3 * FP_SECOND : 100 * FP_SECOND;
+    run(&config, &program, &second, &b);
+    if (config.profile.sampling == FP_SAMPLE_ALL) /* else the index of a frame counts those that are not our own */
+        REQUIRE(a.malformed == b.malformed && a.non_ip == b.non_ip);
     return 0;
 }
