@@ -11,8 +11,27 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["flowparity.decode"]):
-    from flowparity.decode import Decoder, Normaliser
+    from flowparity.decode import Decoder, Message, Normaliser
     from flowparity.decode.state import MAX_PROBLEMS, MAX_VALUES
+
+
+def check(message: Message) -> None:
+    """Nothing lies outside of the datagram and the bounds hold."""
+    size, values = message.size, 0
+    if len(message.problems) > MAX_PROBLEMS:
+        raise AssertionError("more problems than are kept")
+    for problem in message.problems:
+        if not 0 <= problem.offset <= size:
+            raise AssertionError(f"{problem} lies outside of {size} octets")
+    for each in message.sets:
+        if not 0 <= each.offset <= each.offset + each.length <= size:
+            raise AssertionError(f"{each} lies outside of {size} octets")
+    for record in message.records:
+        values += len(record.values)
+        if not 0 <= record.offset <= record.offset + record.length <= size:
+            raise AssertionError(f"{record} lies outside of {size} octets")
+    if values > MAX_VALUES:
+        raise AssertionError("more values than are decoded")
 
 
 def one_input(data: bytes) -> None:
@@ -22,9 +41,9 @@ def one_input(data: bytes) -> None:
     while at + 2 <= len(data):
         size = int.from_bytes(data[at : at + 2], "big")
         message = decoder.feed(data[at + 2 : at + 2 + size])
-        if len(message.problems) > MAX_PROBLEMS or sum(len(r.values) for r in message.records) > MAX_VALUES:
-            raise AssertionError("a bound does not hold")
-        normaliser.flows(message)
+        check(message)
+        if len(normaliser.flows(message)) != len(message.flows):
+            raise AssertionError("a Data Record that gave no flow")
         at += 2 + size
 
 

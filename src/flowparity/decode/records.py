@@ -81,12 +81,20 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "flow_label": ("flowLabelIPv6",),
     "direction": ("flowDirection",),
 }
-_REVERSED_COUNTERS = {"packets": ("responderPackets",), "octets": ("responderOctets",)}
+_CARRIERS = {name: (field, rank) for field, names in _SYNONYMS.items() for rank, name in enumerate(names)}
+_REVERSED_COUNTERS = {"responderPackets": ("packets", 0), "responderOctets": ("octets", 0)}
 _OF_BOTH_DIRECTIONS = frozenset({"protocol", "vlan", "inner_vlan"})
 
 # Absolute time elements: name without flowStart/flowEnd, resolution in ns.
 _ABSOLUTE = (("Nanoseconds", 1), ("Microseconds", 1_000), ("Milliseconds", MILLISECOND), ("Seconds", 1_000_000_000))
 _DURATIONS = (("flowDurationMicroseconds", 1_000), ("flowDurationMilliseconds", MILLISECOND))
+_RELATIVE = ("DeltaMicroseconds", "SysUpTime")
+_TIMES = frozenset(f"flow{side}{suffix}" for side in ("Start", "End") for suffix in (*(suffix for suffix, _ in _ABSOLUTE), *_RELATIVE))
+_NO_TIMES: dict[str, Any] = dict.fromkeys(("first_ns", "last_ns", "time_resolution", "first_uptime", "last_uptime"))
+
+# Type and code together, type, code.
+_ICMP4 = ("icmpTypeCodeIPv4", "icmpTypeIPv4", "icmpCodeIPv4")
+_ICMP6 = ("icmpTypeCodeIPv6", "icmpTypeIPv6", "icmpCodeIPv6")
 
 
 def recover_ns(header_ms: int, sys_uptime: int, uptime: int) -> int:
@@ -142,6 +150,7 @@ class Normaliser:
             else:
                 values[element.name] = value
         header_ms = self.header_ms(message)
+        found = _fields(values)
         flow = DecodedFlow(
             version=message.version or 0,
             source=message.source,
@@ -152,12 +161,15 @@ class Normaliser:
             header_seconds=message.header.seconds,
             header_ns=None if header_ms is None else header_ms * MILLISECOND,
             repeats={name: tuple(many) for name, many in repeats.items() if name != "paddingOctets"} or None,
+            **{**found, "destination_port": _destination_port(found, values)},
+            **self._times(message, values, header_ms),
         )
-        flow = replace(flow, **_fields(values), **self._times(message, values, header_ms))
-        flow = replace(flow, destination_port=_destination_port(flow, values))
-        return replace(flow, reverse=self._reverse(flow, message, values, header_ms))
+        reverse = self._reverse(flow, message, values, header_ms)
+        return flow if reverse is None else replace(flow, reverse=reverse)
 
     def _times(self, message: Message, values: Mapping[str, Any], header_ms: int | None) -> dict[str, Any]:
+        if _TIMES.isdisjoint(values):
+            return _NO_TIMES
         first, first_resolution = self._time("flowStart", message, values, header_ms)
         last, last_resolution = self._time("flowEnd", message, values, header_ms)
         for name, unit in _DURATIONS:
@@ -206,9 +218,11 @@ class Normaliser:
             "source_port": flow.destination_port,
             "destination_port": flow.source_port,
         }
-        bare = DecodedFlow(flow.version, flow.source, flow.domain, flow.template_id)
-        return replace(
-            bare,
+        return DecodedFlow(
+            flow.version,
+            flow.source,
+            flow.domain,
+            flow.template_id,
             **{**ends, **both, **found},
             **self._times(message, reverse, header_ms),
             offset=flow.offset,
@@ -222,14 +236,14 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _pick(values: Mapping[str, Any], synonyms: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    found = {}
-    for field, names in synonyms.items():
-        for name in names:
-            if name in values:
-                found[field] = values[name]
-                break
-    return found
+def _pick(values: Mapping[str, Any], carriers: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+    """Fields by name, of several carriers the most telling one's value."""
+    found: dict[str, tuple[int, Any]] = {}
+    for name, value in values.items():
+        carrier = carriers.get(name)
+        if carrier and (carrier[0] not in found or carrier[1] < found[carrier[0]][0]):
+            found[carrier[0]] = carrier[1], value
+    return {field: value for field, (_, value) in found.items()}
 
 
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,7 +251,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Of two address families in one record (0.0.0.0 beside IPv6), the one counts that ipVersion names or that is not zero.
     """
-    found = {name: value for name, value in _pick(values, _SYNONYMS).items() if isinstance(value, int) or name.endswith("_address")}
+    found = {name: value for name, value in _pick(values, _CARRIERS).items() if isinstance(value, int) or name.endswith("_address")}
     six = values.get("sourceIPv6Address"), values.get("destinationIPv6Address")
     if "sourceIPv4Address" in values and six[0] is not None:
         named = values.get("ipVersion")
@@ -249,16 +263,17 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _destination_port(flow: DecodedFlow, values: Mapping[str, Any]) -> int | None:
+def _destination_port(found: Mapping[str, Any], values: Mapping[str, Any]) -> int | None:
     """The port, or for ICMP the type and code from elements 32, 139 or 176 to 179 where the exporter gave them (foreign ones also put 32 into IPv6 records)."""
-    if flow.protocol not in (1, 58, None):
-        return flow.destination_port
-    six = flow.protocol == 58 or (flow.protocol is None and flow.ip_version == 6)
-    for family in ("IPv6", "IPv4") if six else ("IPv4", "IPv6"):
-        both = _integer(values.get(f"icmpTypeCode{family}"))
+    protocol, port = found.get("protocol"), _integer(found.get("destination_port"))
+    if protocol not in (1, 58, None):
+        return port
+    six = protocol == 58 or (protocol is None and len(found.get("source_address", b"")) == 16)
+    for together, type_, code_ in (_ICMP6, _ICMP4) if six else (_ICMP4, _ICMP6):
+        both = _integer(values.get(together))
         if both is None:
-            kind, code = _integer(values.get(f"icmpType{family}")), _integer(values.get(f"icmpCode{family}"))
+            kind, code = _integer(values.get(type_)), _integer(values.get(code_))
             both = None if kind is None else kind * 256 + (code or 0)
-        if both is not None and (both or flow.destination_port is None):
+        if both is not None and (both or port is None):
             return both
-    return flow.destination_port
+    return port
