@@ -220,6 +220,8 @@ static int play(struct fp_player *p, struct fp_play_result *result, char *err)
 int fp_player_play(struct fp_player *p, struct fp_play_result *result, char *err)
 {
     const struct fp_injector_ops *ops = &p->injector->injector;
+    struct fp_departure left = {0};
+    struct fp_stats stats = {0};
     int64_t deadline;
     int rc;
 
@@ -231,6 +233,12 @@ int fp_player_play(struct fp_player *p, struct fp_play_result *result, char *err
     while (result->inside > 0 && monotonic() < deadline && !__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE));
     if (!rc && result->inside < 0)
         rc = result->inside;
+    result->lost = ops->stats(p->out, &stats) == 0 ? stats.dropped : UINT64_MAX;
+    if (ops->departure && ops->departure(p->out, &left) == 0) {
+        result->sent = left.frames;
+        result->ns = left.last_ns - left.first_ns;
+        result->worst_lateness_ns = left.worst_lateness_ns;
+    }
     return rc;
 }
 

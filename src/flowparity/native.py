@@ -616,7 +616,8 @@ class Player:
             reason = _REASONS.get(lost[i].reason, os.strerror(lost[i].reason))
             reasons.setdefault(reason, []).append(lost[i].index)
         not_sent = {reason: tuple(indices) for reason, indices in reasons.items()}
-        return Injection(result.sent, not_sent, result.ns / 1e9, result.worst_lateness_ns)
+        lost = None if result.lost == 2**64 - 1 else int(result.lost)
+        return Injection(result.sent, not_sent, result.ns / 1e9, result.worst_lateness_ns, lost)
 
 
 def append_trailer(data: bytes, wirelen: int, ts_ns: int, sequence: int) -> bytes:

@@ -70,6 +70,7 @@ class ReplayReport:
         return {
             "sent": i.sent,
             "notSent": {reason: list(indices) for reason, indices in i.not_sent.items()},
+            "lost": i.lost,
             "seconds": i.seconds,
             "packetsPerSecond": self.achieved_pps,
             "worstLatenessNanoseconds": i.worst_lateness_ns,
@@ -177,5 +178,5 @@ def _raise(status: int, line: str) -> None:
 
 def injection_from(document: Mapping[str, Any]) -> Injection:
     """What `replay --json` printed, as a value."""
-    injection = Injection(document["sent"], {}, document["seconds"], document["worstLatenessNanoseconds"])
+    injection = Injection(document["sent"], {}, document["seconds"], document["worstLatenessNanoseconds"], document["lost"])
     return replace(injection, not_sent={reason: tuple(indices) for reason, indices in document["notSent"].items()})

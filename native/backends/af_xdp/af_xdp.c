@@ -16,7 +16,6 @@
  * split keys (S-CMP-2).
  */
 #include <bpf/bpf.h>
-#include <endian.h>
 #include <linux/ethtool.h>
 #include <linux/if_link.h>
 #include <linux/if_xdp.h>
@@ -29,19 +28,16 @@
 #include <xdp/xsk.h>
 
 #include "../linux_interface.h"
+#include "program.h"
 
-#define BUFFER        4096ul
-#define FRAMES        16384ul
-#define USE_SG        (1u << 4) /* XDP_USE_SG and XDP_PKT_CONTD are newer than Debian 12's headers */
-#define CONTINUED     (1u << 0)
-#define BUSY_TRIES    25        /* the kernel may need a moment to let go of a queue that was just closed */
-#define SETTLE_NS     20000000  /* stop: frames that the kernel has taken in but not yet handed on arrive within this */
-#define VISIBLE_NS    100000000 /* a stamped frame waits for the end of its softirq */
-#define TOLERANCE_NS  20000000
-#define META          16 /* octets of metadata: time, ordinal + 1 */
-#define ENCAPSULATION 34 /* Ethernet and IPv4 header */
-
-enum times { TIMES_KERNEL, TIMES_SENDER, TIMES_BURST };
+#define BUFFER       4096ul
+#define FRAMES       16384ul
+#define USE_SG       (1u << 4) /* XDP_USE_SG and XDP_PKT_CONTD are newer than Debian 12's headers */
+#define CONTINUED    (1u << 0)
+#define BUSY_TRIES   25        /* the kernel may need a moment to let go of a queue that was just closed */
+#define SETTLE_NS    20000000  /* stop: frames that the kernel has taken in but not yet handed on arrive within this */
+#define VISIBLE_NS   100000000 /* a stamped frame waits for the end of its softirq */
+#define TOLERANCE_NS 20000000
 
 /* One receive queue of the interface. */
 struct port {
@@ -174,134 +170,13 @@ static unsigned count_ports(const struct li_interface *i)
     return n ? n : 1;
 }
 
-/* The instructions of the program. */
-#define INSN(c, d, s, o, i)  ((struct bpf_insn){.code = (c), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (int32_t)(i)})
-#define MOV(d, s)            INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define MOVI(d, i)           INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define ADDI(d, i)           INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
-#define LOAD(size, d, s, o)  INSN(BPF_LDX | BPF_MEM | (size), d, s, o, 0)
-#define STORE(size, d, o, s) INSN(BPF_STX | BPF_MEM | (size), d, s, o, 0)
-#define CALL(f)              INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
-#define EXIT()               INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
-
-struct assembly {
-    struct bpf_insn code[64];
-    unsigned n;
-    unsigned to_fail[4], nfail;
-};
-
-static void emit(struct assembly *a, struct bpf_insn insn)
-{
-    a->code[a->n++] = insn;
-}
-
-static void emit_map(struct assembly *a, uint8_t reg, int fd)
-{
-    emit(a, INSN(BPF_LD | BPF_DW | BPF_IMM, reg, BPF_PSEUDO_MAP_FD, 0, fd));
-    emit(a, INSN(0, 0, 0, 0, 0));
-}
-
-static void fail_if(struct assembly *a, uint8_t test, uint8_t dst, uint8_t src)
-{
-    a->to_fail[a->nfail++] = a->n;
-    emit(a, INSN(BPF_JMP | test, dst, src, 0, 0));
-}
-
-/* r7, r8 = time and ordinal + 1 from the 34 octets before the frame, which go; both 0 if they are not there. */
-static void emit_take_times(struct assembly *a)
-{
-    unsigned too_short, other_type, other_protocol;
-
-    emit(a, MOVI(BPF_REG_7, 0));
-    emit(a, MOVI(BPF_REG_8, 0));
-    emit(a, LOAD(BPF_W, BPF_REG_2, BPF_REG_6, offsetof(struct xdp_md, data)));
-    emit(a, LOAD(BPF_W, BPF_REG_3, BPF_REG_6, offsetof(struct xdp_md, data_end)));
-    emit(a, MOV(BPF_REG_4, BPF_REG_2));
-    emit(a, ADDI(BPF_REG_4, ENCAPSULATION));
-    too_short = a->n;
-    emit(a, INSN(BPF_JMP | BPF_JGT | BPF_X, BPF_REG_4, BPF_REG_3, 0, 0));
-    emit(a, LOAD(BPF_H, BPF_REG_5, BPF_REG_2, 12));
-    other_type = a->n;
-    emit(a, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_5, 0, 0, htobe16(0x0800)));
-    emit(a, LOAD(BPF_W, BPF_REG_5, BPF_REG_2, 30)); /* the destination address; with it, nothing else can be meant */
-    other_protocol = a->n;
-    emit(a, INSN(BPF_JMP32 | BPF_JNE | BPF_K, BPF_REG_5, 0, 0, htobe32(0x46507473)));
-    emit(a, LOAD(BPF_DW, BPF_REG_7, BPF_REG_2, 0));
-    emit(a, INSN(BPF_ALU | BPF_END | BPF_TO_BE, BPF_REG_7, 0, 0, 64));
-    emit(a, LOAD(BPF_W, BPF_REG_8, BPF_REG_2, 8));
-    emit(a, INSN(BPF_ALU | BPF_END | BPF_TO_BE, BPF_REG_8, 0, 0, 32));
-    emit(a, ADDI(BPF_REG_8, 1));
-    emit(a, MOV(BPF_REG_1, BPF_REG_6));
-    emit(a, MOVI(BPF_REG_2, ENCAPSULATION));
-    emit(a, CALL(BPF_FUNC_xdp_adjust_head));
-    fail_if(a, BPF_JNE | BPF_K, BPF_REG_0, 0);
-    a->code[too_short].off = (int16_t)(a->n - too_short - 1);
-    a->code[other_protocol].off = (int16_t)(a->n - other_protocol - 1);
-    a->code[other_type].off = (int16_t)(a->n - other_type - 1);
-}
-
-/* Leaves r7 and r8 before the frame, where user space finds them. */
-static void emit_leave_times(struct assembly *a)
-{
-    emit(a, MOV(BPF_REG_1, BPF_REG_6));
-    emit(a, MOVI(BPF_REG_2, -META));
-    emit(a, CALL(BPF_FUNC_xdp_adjust_meta));
-    fail_if(a, BPF_JNE | BPF_K, BPF_REG_0, 0);
-    emit(a, LOAD(BPF_W, BPF_REG_2, BPF_REG_6, offsetof(struct xdp_md, data_meta)));
-    emit(a, LOAD(BPF_W, BPF_REG_3, BPF_REG_6, offsetof(struct xdp_md, data)));
-    emit(a, MOV(BPF_REG_4, BPF_REG_2));
-    emit(a, ADDI(BPF_REG_4, META));
-    fail_if(a, BPF_JGT | BPF_X, BPF_REG_4, BPF_REG_3);
-    emit(a, STORE(BPF_DW, BPF_REG_2, 0, BPF_REG_7));
-    emit(a, STORE(BPF_DW, BPF_REG_2, 8, BPF_REG_8));
-}
-
-static void assemble(struct assembly *a, const struct fp_source *s)
-{
-    unsigned absent;
-
-    *a = (struct assembly){.n = 0};
-    emit(a, MOV(BPF_REG_6, BPF_REG_1));
-    if (s->times == TIMES_KERNEL) {
-        emit(a, CALL(BPF_FUNC_ktime_get_ns));
-        emit(a, MOV(BPF_REG_7, BPF_REG_0));
-        emit(a, MOVI(BPF_REG_8, 0));
-    } else if (s->times == TIMES_SENDER) {
-        emit_take_times(a);
-    }
-    if (s->times != TIMES_BURST)
-        emit_leave_times(a);
-    emit_map(a, BPF_REG_1, s->map);
-    emit(a, LOAD(BPF_W, BPF_REG_2, BPF_REG_6, offsetof(struct xdp_md, rx_queue_index)));
-    emit(a, MOVI(BPF_REG_3, XDP_PASS));
-    emit(a, CALL(BPF_FUNC_redirect_map));
-    emit(a, EXIT());
-    if (!a->nfail)
-        return;
-    /* The driver has no room for metadata: the frame is lost, and counted. */
-    for (unsigned i = 0; i < a->nfail; i++)
-        a->code[a->to_fail[i]].off = (int16_t)(a->n - a->to_fail[i] - 1);
-    emit(a, INSN(BPF_ST | BPF_MEM | BPF_W, BPF_REG_10, 0, -4, 0));
-    emit_map(a, BPF_REG_1, s->failures);
-    emit(a, MOV(BPF_REG_2, BPF_REG_10));
-    emit(a, ADDI(BPF_REG_2, -4));
-    emit(a, CALL(BPF_FUNC_map_lookup_elem));
-    absent = a->n;
-    emit(a, INSN(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 0, 0));
-    emit(a, MOVI(BPF_REG_1, 1));
-    emit(a, INSN(BPF_STX | BPF_ATOMIC | BPF_DW, BPF_REG_0, BPF_REG_1, 0, BPF_ADD));
-    a->code[absent].off = (int16_t)(a->n - absent - 1);
-    emit(a, MOVI(BPF_REG_0, XDP_DROP));
-    emit(a, EXIT());
-}
-
 static int load_program(const struct fp_source *s, char *err)
 {
     struct bpf_prog_load_opts opts = {.sz = sizeof opts, .prog_flags = BPF_F_XDP_HAS_FRAGS};
     struct assembly a;
     int fd;
 
-    assemble(&a, s);
+    assemble(&a, s->times, s->map, s->failures);
     fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "flowparity", "GPL", a.code, a.n, &opts);
     if (fd == -EINVAL) { /* before 5.18: no frames in several buffers */
         opts.prog_flags = 0;

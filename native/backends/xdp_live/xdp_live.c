@@ -4,59 +4,44 @@
  * from a table of frames in a map and sends it on. Root only.
  *
  * Options:
- *   into=peer|stack  peer: out of the named interface by redirection. A veth delivers these only if the other end runs NAPI (a native XDP
- * program, or GRO); otherwise they are lost, and counted as such by stats. stack: into the kernel, as if the named interface had received
- * them. rate=PPS         on an absolute schedule, kept by the program; without it as fast as it goes loop=N           everything is sent N
- * times over encapsulate=0|1  as in the injector af_packet: each frame's own time goes before it, for backend af_xdp with times=sender
  *
- * Frames are collected until the table is full or drain is called, and leave then.
+ *  - into=peer: out of the named interface by redirection. A veth delivers these only if the other end runs NAPI (a native XDP program, or
+ *    GRO); otherwise they are lost, and counted as such by stats.
+ *  - into=stack: into the kernel, as if the named interface had received them.
+ *  - into=nothing: made and dropped, which shows what the machine can do at most.
+ *  - rate=PPS: on an absolute schedule, kept by the program; without it as fast as it goes.
+ *  - loop=N: everything is sent N times over.
+ *  - encapsulate=0|1: as in the injector af_packet: each frame's own time goes before it, for backend af_xdp with times=sender.
+ *
+ * Frames are collected until the table is full or drain is called, and leave then. They lie in the table one behind the other, not a page
+ * apart: at this speed a frame that is not in the cache costs more than all of the program.
  */
 #include <bpf/bpf.h>
 #include <endian.h>
-#include <linux/ethtool.h>
-#include <linux/sockios.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <sys/mman.h>
 
 #include "../linux_interface.h"
+#include "counters.h"
+#include "program.h"
 
-#define SLOT          4096u
-#define SLOTS         16384u
-#define LONGEST       3400u /* a page less headroom and the kernel's own end of a frame */
-#define TEMPLATE      64u   /* length of the frame that the program is given */
-#define BATCH         64u
-#define CHUNK         (1u << 19) /* runs in one call while waiting for the schedule: some 30 ms */
-#define ENCAPSULATION 34u
-
-/* What program and user space share; 64-bit words at these places. */
-struct state {
-    uint64_t next;   /* sent of this flush */
-    uint64_t count;  /* to be sent in this flush */
-    uint64_t frames; /* in the table */
-    uint64_t start;  /* CLOCK_MONOTONIC of the first frame of all; 0 = no schedule */
-    uint64_t gap;    /* ns between frames, times 65,536 */
-    uint64_t before; /* sent in earlier flushes */
-    uint64_t worst;  /* lateness, ns */
-    uint64_t failed; /* frames that the program could not make */
-};
-
-struct slot {
-    uint32_t len;
-    uint8_t data[SLOT - 4];
-};
+#define BATCH       128u
+#define NAP_NS      1000000
+#define PROGRESS_NS 500000000
+#define CHUNK       (1u << 19) /* runs in one call while waiting for the schedule: some 30 ms */
 
 struct fp_injector {
     const struct fp_host *host;
     struct li_interface interface;
-    bool stack, encapsulate;
+    enum into into;
+    bool encapsulate;
     unsigned long rate, loop;
-    int frames_map, state_map, program;
-    struct slot *slots;
+    int table_map, state_map, program;
+    uint8_t *table;
     struct state *state;
-    uint32_t filled;
-    uint64_t sent, lost, errors_before;
+    uint32_t filled, end; /* frames in the table, octets of it in use */
+    uint64_t sent, errors_before, transmitted_before;
+    bool veth;
+    int64_t first_ns, last_ns; /* CLOCK_MONOTONIC around everything that was sent */
 };
 
 static struct fp_injector_caps send_caps(bool exact)
@@ -69,16 +54,16 @@ static struct fp_injector_caps send_caps(bool exact)
                                      .rate_pps = 3000000};
 }
 
-static int make_map(size_t size, uint32_t entries)
+static int make_map(size_t size)
 {
     struct bpf_map_create_opts opts = {.sz = sizeof opts, .map_flags = BPF_F_MMAPABLE};
 
-    return bpf_map_create(BPF_MAP_TYPE_ARRAY, "fp_live", 4, (uint32_t)size, entries, &opts);
+    return bpf_map_create(BPF_MAP_TYPE_ARRAY, "fp_live", 4, (uint32_t)size, 1, &opts);
 }
 
 static int probe(const struct fp_host *host, struct fp_injector_caps *caps, char *err)
 {
-    int map = make_map(sizeof(struct state), 1);
+    int map = make_map(sizeof(struct state));
 
     *caps = send_caps(false);
     if (map < 0)
@@ -89,131 +74,9 @@ static int probe(const struct fp_host *host, struct fp_injector_caps *caps, char
     return 0;
 }
 
-/* The instructions of the program. */
-#define INSN(c, d, s, o, i)  ((struct bpf_insn){.code = (c), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (int32_t)(i)})
-#define MOV(d, s)            INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define MOVI(d, i)           INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define ALU(op, d, s)        INSN(BPF_ALU64 | (op) | BPF_X, d, s, 0, 0)
-#define ALUI(op, d, i)       INSN(BPF_ALU64 | (op) | BPF_K, d, 0, 0, i)
-#define LOAD(size, d, s, o)  INSN(BPF_LDX | BPF_MEM | (size), d, s, o, 0)
-#define STORE(size, d, o, s) INSN(BPF_STX | BPF_MEM | (size), d, s, o, 0)
-#define CALL(f)              INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
-#define EXIT()               INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
-#define WORD(member)         ((int)offsetof(struct state, member))
-
-struct assembly {
-    struct bpf_insn code[96];
-    unsigned n;
-    unsigned idle[6], nidle;
-    unsigned bad[6], nbad;
-};
-
-static unsigned emit(struct assembly *a, struct bpf_insn insn)
+static int into_of(const char *text)
 {
-    a->code[a->n] = insn;
-    return a->n++;
-}
-
-/* Jumps, when the test holds, to where nothing is sent. */
-static void idle_if(struct assembly *a, uint8_t test, uint8_t dst, uint8_t src, int imm)
-{
-    a->idle[a->nidle++] = emit(a, INSN(BPF_JMP | test, dst, src, 0, imm));
-}
-
-static void bad_if(struct assembly *a, uint8_t test, uint8_t dst, uint8_t src, int imm)
-{
-    a->bad[a->nbad++] = emit(a, INSN(BPF_JMP | test, dst, src, 0, imm));
-}
-
-/* r0 = the element of the map whose number stands at `key` on the stack. */
-static void emit_lookup(struct assembly *a, int map, int key)
-{
-    emit(a, INSN(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, map));
-    emit(a, INSN(0, 0, 0, 0, 0));
-    emit(a, MOV(BPF_REG_2, BPF_REG_10));
-    emit(a, ALUI(BPF_ADD, BPF_REG_2, key));
-    emit(a, CALL(BPF_FUNC_map_lookup_elem));
-}
-
-/* r6 = context, r7 = state, r8 = next: goes on only when the schedule says so. */
-static void emit_schedule(struct assembly *a)
-{
-    unsigned unscheduled, early, not_worst;
-
-    emit(a, LOAD(BPF_DW, BPF_REG_9, BPF_REG_7, WORD(start)));
-    unscheduled = emit(a, INSN(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_9, 0, 0, 0));
-    emit(a, LOAD(BPF_DW, BPF_REG_1, BPF_REG_7, WORD(before)));
-    emit(a, ALU(BPF_ADD, BPF_REG_1, BPF_REG_8));
-    emit(a, LOAD(BPF_DW, BPF_REG_2, BPF_REG_7, WORD(gap)));
-    emit(a, ALU(BPF_MUL, BPF_REG_1, BPF_REG_2));
-    emit(a, ALUI(BPF_RSH, BPF_REG_1, 16));
-    emit(a, ALU(BPF_ADD, BPF_REG_9, BPF_REG_1)); /* due */
-    emit(a, CALL(BPF_FUNC_ktime_get_ns));
-    early = emit(a, INSN(BPF_JMP | BPF_JLT | BPF_X, BPF_REG_0, BPF_REG_9, 0, 0));
-    a->idle[a->nidle++] = early;
-    emit(a, ALU(BPF_SUB, BPF_REG_0, BPF_REG_9));
-    emit(a, LOAD(BPF_DW, BPF_REG_1, BPF_REG_7, WORD(worst)));
-    not_worst = emit(a, INSN(BPF_JMP | BPF_JLE | BPF_X, BPF_REG_0, BPF_REG_1, 0, 0));
-    emit(a, STORE(BPF_DW, BPF_REG_7, WORD(worst), BPF_REG_0));
-    a->code[not_worst].off = (int16_t)(a->n - not_worst - 1);
-    a->code[unscheduled].off = (int16_t)(a->n - unscheduled - 1);
-}
-
-static void assemble(struct assembly *a, const struct fp_injector *t)
-{
-    *a = (struct assembly){.n = 0};
-    emit(a, MOV(BPF_REG_6, BPF_REG_1));
-    emit(a, INSN(BPF_ST | BPF_MEM | BPF_W, BPF_REG_10, 0, -4, 0));
-    emit_lookup(a, t->state_map, -4);
-    idle_if(a, BPF_JEQ | BPF_K, BPF_REG_0, 0, 0);
-    emit(a, MOV(BPF_REG_7, BPF_REG_0));
-    emit(a, LOAD(BPF_DW, BPF_REG_8, BPF_REG_7, WORD(next)));
-    emit(a, LOAD(BPF_DW, BPF_REG_1, BPF_REG_7, WORD(count)));
-    idle_if(a, BPF_JGE | BPF_X, BPF_REG_8, BPF_REG_1, 0);
-    emit_schedule(a);
-    /* The slot of this frame: next modulo frames. */
-    emit(a, MOV(BPF_REG_1, BPF_REG_8));
-    emit(a, LOAD(BPF_DW, BPF_REG_2, BPF_REG_7, WORD(frames)));
-    emit(a, ALU(BPF_MOD, BPF_REG_1, BPF_REG_2));
-    emit(a, STORE(BPF_W, BPF_REG_10, -8, BPF_REG_1));
-    emit_lookup(a, t->frames_map, -8);
-    idle_if(a, BPF_JEQ | BPF_K, BPF_REG_0, 0, 0);
-    emit(a, MOV(BPF_REG_9, BPF_REG_0));
-    emit(a, ALUI(BPF_ADD, BPF_REG_8, 1));
-    emit(a, STORE(BPF_DW, BPF_REG_7, WORD(next), BPF_REG_8));
-    /* The frame gets its length and its octets. */
-    emit(a, LOAD(BPF_W, BPF_REG_8, BPF_REG_9, 0));
-    bad_if(a, BPF_JLT | BPF_K, BPF_REG_8, 0, 14);
-    bad_if(a, BPF_JGT | BPF_K, BPF_REG_8, 0, LONGEST + ENCAPSULATION);
-    emit(a, MOV(BPF_REG_1, BPF_REG_6));
-    emit(a, MOV(BPF_REG_2, BPF_REG_8));
-    emit(a, ALUI(BPF_SUB, BPF_REG_2, TEMPLATE));
-    emit(a, CALL(BPF_FUNC_xdp_adjust_tail));
-    bad_if(a, BPF_JNE | BPF_K, BPF_REG_0, 0, 0);
-    emit(a, MOV(BPF_REG_1, BPF_REG_6));
-    emit(a, MOVI(BPF_REG_2, 0));
-    emit(a, MOV(BPF_REG_3, BPF_REG_9));
-    emit(a, ALUI(BPF_ADD, BPF_REG_3, 4));
-    emit(a, MOV(BPF_REG_4, BPF_REG_8));
-    emit(a, CALL(BPF_FUNC_xdp_store_bytes));
-    bad_if(a, BPF_JNE | BPF_K, BPF_REG_0, 0, 0);
-    if (t->stack) {
-        emit(a, MOVI(BPF_REG_0, XDP_PASS));
-    } else {
-        emit(a, MOVI(BPF_REG_1, t->interface.index));
-        emit(a, MOVI(BPF_REG_2, 0));
-        emit(a, CALL(BPF_FUNC_redirect));
-    }
-    emit(a, EXIT());
-    for (unsigned i = 0; i < a->nbad; i++)
-        a->code[a->bad[i]].off = (int16_t)(a->n - a->bad[i] - 1);
-    emit(a, LOAD(BPF_DW, BPF_REG_1, BPF_REG_7, WORD(failed)));
-    emit(a, ALUI(BPF_ADD, BPF_REG_1, 1));
-    emit(a, STORE(BPF_DW, BPF_REG_7, WORD(failed), BPF_REG_1));
-    for (unsigned i = 0; i < a->nidle; i++)
-        a->code[a->idle[i]].off = (int16_t)(a->n - a->idle[i] - 1);
-    emit(a, MOVI(BPF_REG_0, XDP_DROP));
-    emit(a, EXIT());
+    return !strcmp(text, "peer") ? INTO_PEER : !strcmp(text, "stack") ? INTO_STACK : !strcmp(text, "nothing") ? INTO_NOTHING : -1;
 }
 
 static int read_options(struct fp_injector *t, const struct fp_open_args *args, char *err)
@@ -222,8 +85,8 @@ static int read_options(struct fp_injector *t, const struct fp_open_args *args, 
         const struct fp_option *o = &args->options[i];
         bool one = !strcmp(o->value, "1");
         int rc = 0;
-        if (!strcmp(o->key, "into") && (!strcmp(o->value, "peer") || !strcmp(o->value, "stack")))
-            t->stack = !strcmp(o->value, "stack");
+        if (!strcmp(o->key, "into") && into_of(o->value) >= 0)
+            t->into = (enum into)into_of(o->value);
         else if (!strcmp(o->key, "encapsulate") && (one || !strcmp(o->value, "0")))
             t->encapsulate = one;
         else if (!strcmp(o->key, "time") && !strcmp(o->value, "none"))
@@ -234,7 +97,8 @@ static int read_options(struct fp_injector *t, const struct fp_open_args *args, 
             rc = li_number(t->host, "xdp_live", o, 1, 1000000000, &t->loop, err);
         else
             rc = t->host->fail(
-                err, -EINVAL, "injector xdp_live: '%s=%s' is none of into=peer, into=stack, rate=PPS, loop=N, encapsulate=0, encapsulate=1",
+                err, -EINVAL,
+                "injector xdp_live: '%s=%s' is none of into=peer, into=stack, into=nothing, rate=PPS, loop=N, encapsulate=0, encapsulate=1",
                 o->key, o->value);
         if (rc)
             return rc;
@@ -242,57 +106,14 @@ static int read_options(struct fp_injector *t, const struct fp_open_args *args, 
     return 0;
 }
 
-/* The sum of what the interface could not send on: the only place where a redirection into a full or sleeping veth shows. */
-static uint64_t transmit_errors(const struct li_interface *i)
-{
-    struct ethtool_sset_info *set = calloc(1, sizeof *set + 4);
-    struct ethtool_gstrings *names = NULL;
-    struct ethtool_stats *values = NULL;
-    struct ifreq ifr = {0};
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    uint64_t sum = 0;
-    uint32_t n;
-
-    if (fd < 0 || !set)
-        goto out;
-    strcpy(ifr.ifr_name, i->name);
-    *set = (struct ethtool_sset_info){.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_STATS};
-    ifr.ifr_data = (char *)set;
-    if (ioctl(fd, SIOCETHTOOL, &ifr) || !set->sset_mask)
-        goto out;
-    n = set->data[0];
-    names = calloc(1, sizeof *names + (size_t)n * ETH_GSTRING_LEN);
-    values = calloc(1, sizeof *values + (size_t)n * sizeof(uint64_t));
-    if (!names || !values)
-        goto out;
-    *names = (struct ethtool_gstrings){.cmd = ETHTOOL_GSTRINGS, .string_set = ETH_SS_STATS, .len = n};
-    ifr.ifr_data = (char *)names;
-    if (ioctl(fd, SIOCETHTOOL, &ifr))
-        goto out;
-    *values = (struct ethtool_stats){.cmd = ETHTOOL_GSTATS, .n_stats = n};
-    ifr.ifr_data = (char *)values;
-    if (ioctl(fd, SIOCETHTOOL, &ifr))
-        goto out;
-    for (uint32_t k = 0; k < n; k++)
-        if (strstr((const char *)names->data + (size_t)k * ETH_GSTRING_LEN, "xdp_xmit_errors"))
-            sum += values->data[k];
-out:
-    free(values);
-    free(names);
-    free(set);
-    if (fd >= 0)
-        close(fd);
-    return sum;
-}
-
 static void close_injector(struct fp_injector *t)
 {
-    if (t->slots)
-        munmap(t->slots, (size_t)SLOTS * SLOT);
+    if (t->table)
+        munmap(t->table, TABLE + PAGE);
     if (t->state)
-        munmap(t->state, SLOT);
+        munmap(t->state, PAGE);
     for (int i = 0; i < 3; i++) {
-        int fd = (int[]){t->frames_map, t->state_map, t->program}[i];
+        int fd = (int[]){t->table_map, t->state_map, t->program}[i];
         if (fd >= 0)
             close(fd);
     }
@@ -303,15 +124,15 @@ static int open_maps(struct fp_injector *t, char *err)
 {
     void *map;
 
-    t->frames_map = make_map(SLOT, SLOTS);
-    t->state_map = make_map(sizeof(struct state), 1);
-    if (t->frames_map < 0 || t->state_map < 0)
-        return t->host->fail(err, -ENOMEM, "injector xdp_live: no map of %u MiB for the frames", SLOTS / 1024 * SLOT / 1024);
-    map = mmap(NULL, (size_t)SLOTS * SLOT, PROT_READ | PROT_WRITE, MAP_SHARED, t->frames_map, 0);
-    t->slots = map == MAP_FAILED ? NULL : map;
-    map = mmap(NULL, SLOT, PROT_READ | PROT_WRITE, MAP_SHARED, t->state_map, 0);
+    t->table_map = make_map(TABLE + PAGE);
+    t->state_map = make_map(sizeof(struct state));
+    if (t->table_map < 0 || t->state_map < 0)
+        return t->host->fail(err, -ENOMEM, "injector xdp_live: no map of %u MiB for the frames", TABLE >> 20);
+    map = mmap(NULL, TABLE + PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, t->table_map, 0);
+    t->table = map == MAP_FAILED ? NULL : map;
+    map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, t->state_map, 0);
     t->state = map == MAP_FAILED ? NULL : map;
-    return t->slots && t->state ? 0 : t->host->fail(err, -errno, "injector xdp_live: the map cannot be mapped: %s", strerror(errno));
+    return t->table && t->state ? 0 : t->host->fail(err, -errno, "injector xdp_live: the map cannot be mapped: %s", strerror(errno));
 }
 
 static int open_injector(const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out,
@@ -326,7 +147,7 @@ static int open_injector(const struct fp_host *host, const struct fp_open_args *
     t->host = host;
     t->interface.name = args->input;
     t->loop = 1;
-    t->frames_map = t->state_map = t->program = -1;
+    t->table_map = t->state_map = t->program = -1;
     rc = read_options(t, args, err);
     if (!rc && args->queues != 1)
         rc = host->fail(err, -E2BIG, "injector xdp_live: it has one queue, not %u", args->queues);
@@ -337,7 +158,7 @@ static int open_injector(const struct fp_host *host, const struct fp_open_args *
     if (!rc)
         rc = open_maps(t, err);
     if (!rc) {
-        assemble(&a, t);
+        assemble(&a, &(struct plan){t->into, t->interface.index, t->rate != 0, t->table_map, t->state_map});
         t->program = bpf_prog_load(BPF_PROG_TYPE_XDP, "fp_live", "GPL", a.code, a.n, NULL);
         if (t->program < 0)
             rc = host->fail(err, t->program, "injector xdp_live: the kernel refuses the program (%s); it needs Linux 5.18",
@@ -347,7 +168,9 @@ static int open_injector(const struct fp_host *host, const struct fp_open_args *
         close_injector(t);
         return rc;
     }
+    t->veth = is_veth(&t->interface);
     t->errors_before = transmit_errors(&t->interface);
+    t->transmitted_before = transmitted(&t->interface);
     t->state->gap = t->rate ? (UINT64_C(1000000000) << 16) / t->rate : 0;
     *caps = send_caps(t->encapsulate);
     *out = t;
@@ -357,11 +180,12 @@ static int open_injector(const struct fp_host *host, const struct fp_open_args *
 /* Sends everything in the table, `loop` times. */
 static int flush(struct fp_injector *t, char *err)
 {
-    uint8_t template[TEMPLATE] = {0};
-    struct xdp_md context = {.data_end = TEMPLATE, .ingress_ifindex = (uint32_t)t->interface.index};
+    uint8_t template[LONGEST + ENCAPSULATION] = {0};
+    uint32_t length = t->filled ? (uint32_t)((struct slot *)t->table)->len : 0;
+    struct xdp_md context = {.data_end = length, .ingress_ifindex = (uint32_t)t->interface.index};
     struct bpf_test_run_opts opts = {.sz = sizeof opts,
                                      .data_in = template,
-                                     .data_size_in = TEMPLATE,
+                                     .data_size_in = length,
                                      .ctx_in = &context,
                                      .ctx_size_in = sizeof context,
                                      .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
@@ -371,11 +195,14 @@ static int flush(struct fp_injector *t, char *err)
 
     if (!t->filled)
         return 0;
-    s->frames = t->filled;
+    s->at = 0;
+    s->end = t->end;
     s->next = 0;
     s->count = (uint64_t)t->filled * t->loop;
     if (t->rate && !s->start)
         s->start = (uint64_t)li_now(CLOCK_MONOTONIC) + 1000000;
+    if (!t->first_ns)
+        t->first_ns = t->rate ? (int64_t)s->start : li_now(CLOCK_MONOTONIC);
     while (s->next < s->count) {
         uint64_t left = s->count - s->next;
         opts.repeat = (int)(t->rate || left > CHUNK ? CHUNK : left);
@@ -385,9 +212,10 @@ static int flush(struct fp_injector *t, char *err)
         if (rc)
             break;
     }
+    t->last_ns = t->rate ? (int64_t)s->last : li_now(CLOCK_MONOTONIC);
     t->sent += s->next;
     s->before += s->next;
-    t->filled = 0;
+    t->filled = t->end = 0;
     return rc ? t->host->fail(err, rc, "injector xdp_live: the kernel does not run the program: %s", strerror(-rc)) : 0;
 }
 
@@ -396,7 +224,7 @@ static int put(struct fp_injector *t, const struct fp_packet *p)
     static const uint8_t header[ENCAPSULATION] = {[12] = 0x08, [14] = 0x45, [17] = 20,  [22] = 64, [23] = 253,
                                                   [30] = 'F',  [31] = 'P',  [32] = 't', [33] = 's'};
     struct fp_segment first = {.data = p->data, .len = p->len, .next = p->next};
-    struct slot *slot = &t->slots[t->filled];
+    struct slot *slot = (struct slot *)(t->table + t->end);
     uint8_t *at = slot->data;
 
     if (p->caplen > LONGEST)
@@ -418,7 +246,8 @@ static int put(struct fp_injector *t, const struct fp_packet *p)
         memcpy(at, s->data, s->len);
         at += s->len;
     }
-    slot->len = (uint32_t)(at - slot->data);
+    slot->len = (uint64_t)(at - slot->data);
+    t->end += (uint32_t)(sizeof *slot + slot->len + 7) & ~7u;
     t->filled++;
     return 0;
 }
@@ -431,7 +260,7 @@ static int send_burst(struct fp_injector *t, unsigned queue, const struct fp_pac
         int rc = put(t, &packets[i]);
         if (rc)
             return i ? (int)i : t->host->fail(err, rc, "a frame of %u octets, or its time, cannot be carried", packets[i].caplen);
-        rc = t->filled == SLOTS ? flush(t, err) : 0;
+        rc = t->end > TABLE - PAGE ? flush(t, err) : 0;
         if (rc)
             return rc;
     }
@@ -444,11 +273,41 @@ static int drain(struct fp_injector *t, int wait_ms, char *err)
     return flush(t, err);
 }
 
+/* How many redirected frames a veth's peer did not take. It may be busy with them still: one that makes no progress any more is done. */
+static uint64_t not_taken(const struct fp_injector *t)
+{
+    struct timespec nap = {.tv_nsec = NAP_NS};
+    uint64_t taken = 0, before;
+    int64_t since = li_now(CLOCK_MONOTONIC);
+
+    for (;;) {
+        before = taken;
+        taken = transmitted(&t->interface) - t->transmitted_before;
+        if (taken >= t->sent)
+            return 0;
+        if (taken > before)
+            since = li_now(CLOCK_MONOTONIC);
+        else if (li_now(CLOCK_MONOTONIC) - since > PROGRESS_NS)
+            return t->sent - taken;
+        nanosleep(&nap, NULL);
+    }
+}
+
 static int stats(struct fp_injector *t, struct fp_stats *out)
 {
     const volatile struct state *s = t->state;
+    uint64_t errors = t->into == INTO_PEER ? transmit_errors(&t->interface) - t->errors_before : 0;
+    uint64_t gone = t->into == INTO_PEER && t->veth ? not_taken(t) : 0;
 
-    *out = (struct fp_stats){.received = t->sent, .dropped = s->failed + transmit_errors(&t->interface) - t->errors_before};
+    *out = (struct fp_stats){.received = t->sent, .dropped = s->failed + (gone > errors ? gone : errors)};
+    return 0;
+}
+
+static int departure(struct fp_injector *t, struct fp_departure *out)
+{
+    const volatile struct state *s = t->state;
+
+    *out = (struct fp_departure){.frames = t->sent, .first_ns = t->first_ns, .last_ns = t->last_ns, .worst_lateness_ns = (int64_t)s->worst};
     return 0;
 }
 
@@ -463,6 +322,7 @@ static const struct fp_injector_ops ops = {
     .drain = drain,
     .stats = stats,
     .close = close_injector,
+    .departure = departure,
 };
 
 FP_PLUGIN = {.abi = FP_ABI, .size = sizeof(struct fp_plugin), .injector = &ops};

@@ -189,6 +189,13 @@ struct fp_injector_caps {
     uint64_t rate_pps; /* what it is known to reach; 0 = unknown */
 };
 
+/* What really left of an injector that collects frames, repeats them, or keeps a schedule by itself. Times are CLOCK_MONOTONIC. */
+struct fp_departure {
+    uint64_t frames;
+    int64_t first_ns, last_ns;
+    int64_t worst_lateness_ns; /* behind its schedule; 0 without one */
+};
+
 struct fp_injector_ops {
     uint32_t abi, size;
     const char *name;
@@ -202,6 +209,7 @@ struct fp_injector_ops {
     int (*drain)(struct fp_injector *, int wait_ms, char *err);
     int (*stats)(struct fp_injector *, struct fp_stats *); /* received = sent; dropped = accepted but lost */
     void (*close)(struct fp_injector *);
+    int (*departure)(struct fp_injector *, struct fp_departure *); /* optional: frames leave as `send` accepts them */
 };
 
 struct fp_plugin {

@@ -165,7 +165,8 @@ struct fp_not_sent {
 
 struct fp_play_result {
     uint64_t frames, sent, not_sent;
-    int64_t ns;
+    uint64_t lost;             /* accepted and, as the injector counts, lost; UINT64_MAX = unknown */
+    int64_t ns;                /* from the first frame to the last */
     int64_t worst_lateness_ns; /* behind the schedule */
     int inside;                /* accepted, but still not out when the time was over */
 };

@@ -45,7 +45,8 @@ def replay(
 ) -> int:
     """Plays a capture into an interface and reports the achieved rate and every frame that could not be sent.
 
-    Each packet's own time goes with it where the kernel carries it (SO_TXTIME), else with --trailer behind it. The status is 1 if a frame was not sent.
+    Each packet's own time goes with it where the kernel carries it (SO_TXTIME), else with --trailer behind it. The status is 1 if a frame was not sent,
+    or lost as far as the injector can tell.
     """
     from flowparity.cli.exporting import options_of
     from flowparity.replay import Replay, ReplayConfig, TolerantReplay
@@ -71,4 +72,6 @@ def replay(
     for reason, indices in i.not_sent.items():
         shown = ", ".join(map(str, indices[:10])) + (", …" if len(indices) > 10 else "")
         note(f"not sent, {reason}: {len(indices)} (frames {shown})")
-    return 1 if missing else 0
+    if i.lost:
+        note(f"lost behind the injector: {i.lost} frames; is a reader with an XDP program, or GRO, at the other end?")
+    return 1 if missing or i.lost else 0

@@ -236,8 +236,9 @@ class Injection:
 
     sent: int
     not_sent: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: float = 0.0  # from the first frame to the last
     worst_lateness_ns: int = 0
+    lost: int | None = None  # sent, but lost behind the injector, as it counts them; None = it cannot tell
 
 
 class Injector(ABC):
