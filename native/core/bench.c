@@ -170,13 +170,12 @@ static int64_t pass(struct fp_meter *m, const uint8_t *frames, uint32_t count, i
     struct fp_packet burst[BATCH];
     int64_t since = cpu_time();
 
-    memset(burst, 0, sizeof burst);
+    for (unsigned k = 0; k < BATCH; k++)
+        burst[k] = (struct fp_packet){.len = 60, .caplen = 60, .wirelen = 60, .link = FP_LINK_ETHERNET};
     for (uint32_t i = 0; i < count; i += BATCH) {
-        for (unsigned k = 0; k < BATCH; k++, ts += GAP) {
-            burst[k].data = frames + (size_t)(i + k) * FRAME;
-            burst[k].len = burst[k].caplen = burst[k].wirelen = 60;
-            burst[k].link = FP_LINK_ETHERNET;
-            burst[k].ts_ns = ts;
+        for (struct fp_packet *p = burst; p < burst + BATCH; p++, frames += FRAME, ts += GAP) {
+            p->data = frames;
+            p->ts_ns = ts;
         }
         fp_meter_batch(m, burst, BATCH, FP_NS_NONE);
         if (c && (i + BATCH) % CHUNK == 0) {
@@ -184,6 +183,7 @@ static int64_t pass(struct fp_meter *m, const uint8_t *frames, uint32_t count, i
             since = cpu_time();
         }
     }
+    fp_meter_idle(m, FP_NS_NONE);
     return ts;
 }
 

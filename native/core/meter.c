@@ -9,8 +9,6 @@
 #include "parse_hot.h"
 #include "table_hot.h"
 
-#define BLOCK 8u /* frames of a batch that go through a stage together */
-
 /* Verdicts beside those of enum fp_kind. */
 enum { FP_FILTERED = FP_IPV6 + 1, FP_SAMPLED_OUT };
 
@@ -63,36 +61,21 @@ static void late(struct fp_meter *m, const struct fp_flow *f)
 {
     struct fp_record record = {
         .body = {.ports = f->ports, .word = f->word, .first = f->ts, .last = f->ts, .packets = f->packets, .octets = f->octets},
-        .label = f->label,
+        .source = {f->source[0]},
         .kind = f->kind,
         .reason = FP_IDLE,
     };
 
-    memcpy(record.source, f->source, sizeof record.source);
-    if (f->kind == FP_IPV6)
+    if (f->kind == FP_IPV6) {
+        record.source[1] = f->source[1];
         memcpy(record.destination, f->destination, sizeof record.destination);
+        record.label = f->label;
+    }
     m->account.late++;
     m->account.metered++;
     m->account.metered_packets += f->packets;
     m->late_packets += f->packets;
     m->sink.put(m->sink.context, &record);
-}
-
-static inline __attribute__((always_inline)) void meter_packet(struct fp_meter *m, const struct fp_flow *f, int64_t now, bool six)
-{
-    struct fp_table *t = &m->table[six];
-    enum fp_fate fate = FP_STORED;
-
-    if (FP_UNLIKELY(!fp_table_hot(t, f, now, six)))
-        fate = fp_table_update(t, f, now, m->clock, m->profile.refuse);
-    if (FP_UNLIKELY(fate != FP_STORED)) {
-        m->account.evicted += fate == FP_EVICTED;
-        m->account.shed += fate == FP_SHED;
-        if (fate == FP_SHED)
-            return;
-    }
-    m->account.metered++;
-    m->account.metered_packets += f->packets;
 }
 
 static bool is_late(const struct fp_meter *m, const struct fp_flow *f)
@@ -140,125 +123,187 @@ static int64_t sane_time(struct fp_meter *m, int64_t ts, int64_t now)
     return now;
 }
 
-static inline __attribute__((always_inline)) void stage_parse(struct fp_meter *m, const struct fp_packet *p, struct fp_flow *f,
-                                                              struct fp_flow *end, bool plain, int64_t now)
+/* The clock follows every frame, whatever its verdict (S-TIM-2). */
+static void follow(struct fp_meter *m, int64_t ts)
 {
-    for (; f < end; f++, p++) {
-        if (plain) {
-            f->ts = p->ts_ns;
-            fp_parse_hot(&m->parser, p, f);
-        } else {
-            f->ts = m->wall ? sane_time(m, p->ts_ns, now) : p->ts_ns;
-            choose_and_parse(m, p, f);
-        }
-        if (__builtin_expect(f->kind == FP_IPV4, 1))
-            fp_table_prefetch_tags(&m->table[0], f);
-        else if (f->kind == FP_IPV6)
-            fp_table_prefetch_tags(&m->table[1], f);
-    }
+    if (ts < m->newest)
+        return;
+    m->newest = ts;
+    m->clock = fp_max(m->clock, fp_earlier(ts, FP_MUTANT(33, m->profile.reorder, 0)));
 }
 
-/* Lists in `missed` those whose first group does not have them and returns the list's end. */
-static inline __attribute__((always_inline)) struct fp_flow **stage_match(struct fp_meter *m, struct fp_flow *f, struct fp_flow *end,
-                                                                          struct fp_flow **missed)
+/* Any frame; the common ones are dealt with in stage_update. */
+static __attribute__((noinline)) void update(struct fp_meter *m, const struct fp_flow *f)
 {
-    for (; f < end; f++) {
-        if (__builtin_expect(f->kind == FP_IPV4, 1)) {
-            *missed = f;
-            missed += !fp_table_guess(&m->table[0], f, false);
-        } else if (f->kind == FP_IPV6) {
-            *missed = f;
-            missed += !fp_table_guess(&m->table[1], f, true);
-        }
-    }
-    return missed;
-}
+    enum fp_fate fate;
 
-static void stage_match_second(struct fp_meter *m, struct fp_flow **f, struct fp_flow **end)
-{
-    for (; f < end; f++)
-        fp_table_guess_second(&m->table[(*f)->kind == FP_IPV6], *f, (*f)->kind == FP_IPV6);
-}
-
-/* A packet stamped before the clock, or a frame without a flow. */
-static __attribute__((noinline)) void update_other(struct fp_meter *m, const struct fp_flow *f)
-{
-    if (f->kind != FP_IPV4 && f->kind != FP_IPV6)
+    follow(m, f->ts);
+    if (f->kind != FP_IPV4 && f->kind != FP_IPV6) {
         count_other(&m->account, f->kind);
-    else if (f->ts < m->clock && is_late(m, f))
+        return;
+    }
+    if (f->ts < m->clock && is_late(m, f)) {
         late(m, f);
-    else
-        meter_packet(m, f, fp_max(f->ts, m->clock), f->kind == FP_IPV6);
+        return;
+    }
+    fate = fp_table_update(&m->table[f->kind == FP_IPV6], f, fp_max(f->ts, m->clock), m->clock, m->profile.refuse);
+    if (fate == FP_SHED) {
+        m->account.shed++;
+        return;
+    }
+    m->account.evicted += fate == FP_EVICTED;
+    m->account.metered++;
+    m->account.metered_packets += f->packets;
 }
 
-static inline __attribute__((always_inline)) void stage_update(struct fp_meter *m, const struct fp_flow *f, const struct fp_flow *end)
-{
-    int64_t reorder = FP_MUTANT(33, m->profile.reorder, 0);
+/* Stages are functions of their own, so that each has the registers for itself. */
+#define STAGE static __attribute__((noinline)) void
 
-    for (; f < end; f++) {
-        /* The clock follows every frame, whatever its verdict (S-TIM-2). */
-        if (__builtin_expect(f->ts >= m->newest, 1)) {
-            m->newest = f->ts;
-            m->clock = fp_max(m->clock, fp_earlier(f->ts, reorder));
-        }
-        if (FP_UNLIKELY(f->ts < m->clock))
-            update_other(m, f);
-        else if (__builtin_expect(f->kind == FP_IPV4, 1))
-            meter_packet(m, f, f->ts, false);
+static inline __attribute__((always_inline)) void ask_for_tags(const struct fp_meter *m, struct fp_flow *f)
+{
+    if (__builtin_expect(f->kind == FP_IPV4, 1))
+        fp_table_prefetch_tags(&m->table[0], f);
+    else if (f->kind == FP_IPV6)
+        fp_table_prefetch_tags(&m->table[1], f);
+}
+
+STAGE stage_parse(struct fp_meter *m, struct fp_block *b, const struct fp_packet *p)
+{
+    for (struct fp_flow *f = b->flows, *end = f + b->count; f < end; f++, p++) {
+        f->ts = p->ts_ns;
+        fp_parse_hot(&m->parser, p, f);
+        ask_for_tags(m, f);
+    }
+}
+
+/* The same where frames are filtered, sampled or judged by the backend's clock. */
+STAGE stage_choose(struct fp_meter *m, struct fp_block *b, const struct fp_packet *p, int64_t now)
+{
+    for (struct fp_flow *f = b->flows, *end = f + b->count; f < end; f++, p++) {
+        f->ts = m->wall ? sane_time(m, p->ts_ns, now) : p->ts_ns;
+        choose_and_parse(m, p, f);
+        ask_for_tags(m, f);
+    }
+}
+
+/* Lists as missed those whose first group does not have them. */
+STAGE stage_match(const struct fp_meter *m, struct fp_block *b)
+{
+    b->missed = 0;
+    for (struct fp_flow *f = b->flows, *end = f + b->count; f < end; f++) {
+        bool found = true;
+        if (__builtin_expect(f->kind == FP_IPV4, 1))
+            found = fp_table_guess(&m->table[0], f, false);
         else if (f->kind == FP_IPV6)
-            meter_packet(m, f, f->ts, true);
-        else
-            update_other(m, f);
+            found = fp_table_guess(&m->table[1], f, true);
+        if (FP_UNLIKELY(!found))
+            b->misses[b->missed++] = f;
     }
 }
 
-/* Four stages, each a block behind the one before, so that what one has asked of memory arrives while the others work: parse (asks for
- * tags), match (for the entry, or for the second group's tags), match again what was missed, update. */
-static inline __attribute__((always_inline)) void stages(struct fp_meter *m, const struct fp_packet *packets, unsigned count, int64_t now,
-                                                         bool plain)
+STAGE stage_match_second(const struct fp_meter *m, struct fp_block *b)
 {
-    struct fp_flow *flows = m->flows;
-    struct fp_flow *missed[2][BLOCK + 1];
-    struct fp_flow **end[2] = {missed[0], missed[1]};
-    unsigned parsed = 0, matched = 0, again = 0, updated = 0;
-
-    for (unsigned turn = 0; updated < count; turn ^= 1) {
-        unsigned to_update = again, to_again = matched, to_match = parsed;
-        unsigned to_parse = parsed + BLOCK < count ? parsed + BLOCK : count;
-        stage_parse(m, packets + parsed, flows + parsed, flows + to_parse, plain, now);
-        end[turn] = stage_match(m, flows + matched, flows + to_match, missed[turn]);
-        stage_match_second(m, missed[turn ^ 1], end[turn ^ 1]);
-        stage_update(m, flows + updated, flows + to_update);
-        end[turn ^ 1] = missed[turn ^ 1];
-        parsed = to_parse;
-        matched = to_match;
-        again = to_again;
-        updated = to_update;
+    for (unsigned i = 0; i < b->missed; i++) {
+        struct fp_flow *f = b->misses[i];
+        if (f->kind == FP_IPV4)
+            fp_table_guess_second(&m->table[0], f, false);
+        else
+            fp_table_guess_second(&m->table[1], f, true);
     }
+}
+
+static inline __attribute__((always_inline)) bool update_hot(const struct fp_meter *m, const struct fp_flow *f)
+{
+    if (__builtin_expect(f->kind == FP_IPV4, 1))
+        return fp_table_hot(&m->table[0], f, false);
+    return f->kind == FP_IPV6 && fp_table_hot(&m->table[1], f, true);
+}
+
+/* A packet that is stamped neither before any other nor before the clock is never late, moves the clock to at most its own time and is
+ * judged at that: the clock itself can wait for frames that are not so simple. */
+STAGE stage_update(struct fp_meter *m, const struct fp_block *b)
+{
+    int64_t newest = m->newest;
+    int64_t front = fp_max(newest, m->clock);
+    uint64_t metered = 0, packets = 0;
+
+    for (const struct fp_flow *f = b->flows, *end = f + b->count; f < end; f++) {
+        if (__builtin_expect(f->ts >= front && update_hot(m, f), 1)) {
+            newest = front = f->ts;
+            metered++;
+            packets += f->packets;
+            continue;
+        }
+        follow(m, newest);
+        update(m, f);
+        newest = m->newest;
+        front = fp_max(newest, m->clock);
+    }
+    follow(m, newest);
+    m->account.received += b->count;
+    m->account.metered += metered;
+    m->account.metered_packets += packets;
+}
+
+/* One step of the pipeline: every block goes through its next stage, the oldest first, and a new one is parsed. Between two stages of a
+ * block the others do theirs, while what it has asked of memory arrives: parse asks for tags, match for the entry or for the second group's
+ * tags. */
+static void step(struct fp_meter *m, const struct fp_packet *packets, unsigned count, int64_t now)
+{
+    struct fp_block *b = &m->blocks[m->steps % FP_STAGES];
+
+    stage_update(m, b);
+    stage_match_second(m, &m->blocks[(m->steps + 1) % FP_STAGES]);
+    stage_match(m, &m->blocks[(m->steps + 2) % FP_STAGES]);
+    b->count = count;
+    if (m->nown == 0 && m->profile.sampling == FP_SAMPLE_ALL && !m->wall)
+        stage_parse(m, b, packets);
+    else
+        stage_choose(m, b, packets, now);
+    m->steps++;
+}
+
+/* What is on its way arrives. */
+static void drain(struct fp_meter *m)
+{
+    for (unsigned i = 0; i < FP_STAGES; i++)
+        step(m, NULL, 0, FP_NS_NONE);
+}
+
+static void ask_for_frames(const struct fp_packet *p, const struct fp_packet *end)
+{
+    for (; p < end; p++)
+        __builtin_prefetch(p->data + FP_ETHERNET);
 }
 
 void fp_meter_batch(struct fp_meter *m, const struct fp_packet *packets, unsigned count, int64_t now)
 {
-    if (m->nown == 0 && m->profile.sampling == FP_SAMPLE_ALL && !m->wall)
-        stages(m, packets, count, now, true);
-    else
-        stages(m, packets, count, now, false);
-    m->account.received += count;
+    const struct fp_packet *end = packets + count;
+    const struct fp_packet *asked = packets;
+
+    for (const struct fp_packet *p = packets; p < end; p += FP_BLOCK) {
+        const struct fp_packet *ask = end - p < (int)(FP_AHEAD + FP_BLOCK) ? end : p + FP_AHEAD + FP_BLOCK;
+        ask_for_frames(asked, ask);
+        asked = ask;
+        step(m, p, end - p < (int)FP_BLOCK ? (unsigned)(end - p) : FP_BLOCK, now);
+    }
     sweep(m);
     publish_resident(m);
 }
 
 void fp_meter_idle(struct fp_meter *m, int64_t now)
 {
+    drain(m);
     if (m->wall && now != FP_NS_NONE) {
         m->clock = fp_max(m->clock, fp_earlier(now, m->profile.reorder));
         sweep(m);
-        publish_resident(m);
     }
+    publish_resident(m);
 }
 
 void fp_meter_finish(struct fp_meter *m, int64_t clock)
 {
+    drain(m);
     m->clock = fp_max(m->clock, clock);
     for (unsigned i = 0; i < 2; i++) {
         if (FP_MUTANT(35, true, false))
@@ -290,9 +335,6 @@ int fp_meter_init(struct fp_meter *m, const struct fp_config *config, unsigned w
         .sweep_budget = config->sweep_budget,
     };
     fp_parser_init(&m->parser, p, config->seed);
-    m->flows = aligned_alloc(64, (FP_MAX_BATCH * sizeof *m->flows + 63) / 64 * 64);
-    if (!m->flows)
-        return -ENOMEM;
     for (unsigned i = 0; i < 2; i++) {
         rc = fp_table_init(&m->table[i], i == 1, p->cache_size, &timeouts, &m->parser, sink, huge);
         if (rc) {
@@ -308,6 +350,4 @@ void fp_meter_free(struct fp_meter *m)
     fp_table_free(&m->table[0]);
     fp_table_free(&m->table[1]);
     fp_parser_free(&m->parser);
-    free(m->flows);
-    m->flows = NULL;
 }

@@ -14,6 +14,17 @@ struct fp_own {
     uint8_t kind;
 };
 
+#define FP_STAGES 4u
+#define FP_BLOCK  16u
+#define FP_AHEAD  48u
+
+/* Frames that go through a stage together. */
+struct fp_block {
+    struct fp_flow flows[FP_BLOCK];
+    struct fp_flow *misses[FP_BLOCK];
+    unsigned count, missed;
+};
+
 struct fp_meter {
     struct fp_profile profile;
     struct fp_parser parser;
@@ -30,17 +41,19 @@ struct fp_meter {
     uint32_t sweep_budget;
     const struct fp_own *own;
     unsigned nown;
-    struct fp_flow *flows; /* of one batch */
+    struct fp_block blocks[FP_STAGES]; /* one before each stage */
+    unsigned steps;
 };
 
 /* `worker` counts from 0. 0 or -ENOMEM. */
 int fp_meter_init(struct fp_meter *, const struct fp_config *, unsigned worker, bool huge, struct fp_sink);
 void fp_meter_free(struct fp_meter *);
 
-/* Meters up to FP_MAX_BATCH frames, all with a timestamp, then sweeps. `now` is the backend's clock for max_clock_step, FP_NS_NONE = do not
- * judge. */
+/* Takes frames, all with a timestamp, then sweeps. They may be changed afterwards, but the last few blocks are metered and accounted only
+ * when others follow or the meter is idle. `now` is the backend's clock for max_clock_step, FP_NS_NONE = do not judge. */
 void fp_meter_batch(struct fp_meter *, const struct fp_packet *, unsigned count, int64_t now);
-/* The queue is empty and every frame stamped before `now` was delivered (S-TIM-4). */
+/* The queue is empty: meters what is on its way. Every frame stamped before `now` was delivered (S-TIM-4); FP_NS_NONE = that is not known.
+ */
 void fp_meter_idle(struct fp_meter *, int64_t now);
 /* Ends everything at the final clock (S-TIM-5). */
 void fp_meter_finish(struct fp_meter *, int64_t clock);

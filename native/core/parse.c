@@ -206,7 +206,7 @@ static void transport(const struct fp_parser *parser, const struct cursor *c, si
     size_t left = c->end > at ? c->end - at : 0;
     const uint8_t *h = c->data + at;
     uint32_t ports = 0;
-    uint64_t flags = 0;
+    uint16_t flags = 0;
     size_t header = at - c->ip;
 
     if (!later_fragment || FP_MUTANT(7, false, true)) {
@@ -224,13 +224,13 @@ static void transport(const struct fp_parser *parser, const struct cursor *c, si
     flow->packets = c->segments > 1 ? c->segments : 1;
     flow->octets = ip_length + (uint64_t)(flow->packets - 1) * FP_MUTANT(10, header, 0);
     flow->ports = ports | ((uint64_t)c->interface << 32 & parser->interface_mask) | parser->interface;
-    flow->word |= (uint64_t)protocol << FP_WORD_PROTOCOL | flags << FP_WORD_FLAGS;
+    flow->word |= (uint64_t)protocol << FP_WORD_PROTOCOL | (uint64_t)!protocol << FP_WORD_ZERO | FP_WORD_OF_FLAGS(flags);
 }
 
 static void word_start(const struct fp_parser *parser, const struct cursor *c, unsigned tos, unsigned ttl, struct fp_flow *flow)
 {
     flow->word = ((uint64_t)tos << FP_WORD_TOS & parser->tos_bits) | (uint64_t)c->vlan[0] << FP_WORD_VLAN |
-                 (uint64_t)c->vlan[1] << FP_WORD_INNER | (uint64_t)ttl << FP_WORD_TTL | UINT64_C(1) << FP_WORD_USED;
+                 (uint64_t)c->vlan[1] << FP_WORD_INNER | (uint64_t)ttl << FP_WORD_TTL;
 }
 
 static enum fp_kind ipv4(const struct fp_parser *parser, struct cursor *c, bool under_label, struct fp_flow *flow)
@@ -255,7 +255,6 @@ static enum fp_kind ipv4(const struct fp_parser *parser, struct cursor *c, bool 
     later = (fp_get16(h + 6) & 0x1FFF) != 0;
     word_start(parser, c, h[1], h[8], flow);
     flow->source[0] = fp_raw64(h + 12);
-    flow->label = 0;
     transport(parser, c, c->ip + header, h[9], P_ICMP, later, length, flow);
     flow->hash = fp_hash4(parser->secret, flow->source[0], flow->ports & parser->ports_mask, flow->word & parser->word_mask);
     return FP_IPV4;
@@ -450,7 +449,7 @@ void fp_parser_init(struct fp_parser *parser, const struct fp_profile *profile, 
 {
     *parser = (struct fp_parser){
         .ports_mask = profile->key_classic ? UINT64_MAX : UINT32_MAX,
-        .word_mask = UINT64_C(1) << FP_WORD_USED | UINT64_C(0xFF) << FP_WORD_PROTOCOL |
+        .word_mask = UINT64_C(1) << FP_WORD_ZERO | UINT64_C(0xFF) << FP_WORD_PROTOCOL |
                      (profile->key_classic ? UINT64_C(0xFF) << FP_WORD_TOS : 0) |
                      (profile->key_vlan ? UINT64_C(0xFFFFFF) << FP_WORD_VLAN : 0),
         .interface = profile->interface_source ? 0 : (uint64_t)profile->input_interface << 32,

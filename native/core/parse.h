@@ -17,8 +17,12 @@ enum fp_kind { FP_NON_IP, FP_MALFORMED, FP_IPV4, FP_IPV6 };
 #define FP_WORD_TOS      16 /* 8 */
 #define FP_WORD_VLAN     24 /* 12 */
 #define FP_WORD_INNER    36 /* 12 */
-#define FP_WORD_FLAGS    48 /* 12, tcpControlBits */
-#define FP_WORD_USED     63 /* 1: an entry holds a record; key, so that an empty entry equals no flow */
+#define FP_WORD_FLAGS    48 /* 16, tcpControlBits as they lie in a TCP header, which leaves 4 free: */
+#define FP_WORD_ZERO     52 /* 1: the protocol is 0; key, so that no flow equals an empty entry, whose word is 0 */
+
+/* tcpControlBits, a number of 12 bits, in a word. */
+#define FP_WORD_OF_FLAGS(flags) ((uint64_t)__builtin_bswap16(flags) << FP_WORD_FLAGS)
+#define FP_TCP_FLAG_BITS        0x0FFFu
 
 /* One packet's flow. Of the key: addresses, `ports` and `word` under the parser's masks. */
 struct fp_flow {
@@ -30,8 +34,8 @@ struct fp_flow {
     uint64_t hash;
     void *hint; /* the entry that this packet will probably find */
     uint32_t packets;
-    uint32_t label;
-    uint32_t group; /* the table's: where the key is looked for first */
+    uint32_t label; /* of IPv6 */
+    uint32_t slot;  /* the table's: the first slot of the group where the key is looked for first */
     uint8_t kind;   /* enum fp_kind */
 };
 
@@ -48,7 +52,7 @@ struct fp_parser {
 void fp_parser_init(struct fp_parser *, const struct fp_profile *, uint64_t seed);
 void fp_parser_free(struct fp_parser *);
 
-/* Fills everything of `flow` but `ts` and `hint`. The hash is only there for FP_IPV4 and FP_IPV6. */
+/* Fills everything of `flow` but `ts`, `slot` and `hint`. The hash is only there for FP_IPV4 and FP_IPV6. */
 void fp_parse(struct fp_parser *, const struct fp_packet *, struct fp_flow *flow);
 /* The same for whatever parse_hot.h leaves over. */
 void fp_parse_slow(struct fp_parser *, const struct fp_packet *, struct fp_flow *flow);
@@ -59,6 +63,11 @@ uint32_t fp_flow_hash(const struct fp_packet *);
 static inline unsigned fp_protocol(uint64_t word)
 {
     return word >> FP_WORD_PROTOCOL & 0xFF;
+}
+
+static inline unsigned fp_tcp_flags(uint64_t word)
+{
+    return __builtin_bswap16((uint16_t)(word >> FP_WORD_FLAGS)) & FP_TCP_FLAG_BITS;
 }
 
 #endif

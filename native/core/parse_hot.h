@@ -13,47 +13,50 @@
 #include "mutant.h"
 #include "parse.h"
 
-#define FP_ETHERNET      14u
-#define FP_TCP_FLAG_BITS 0x0FFFu
+#define FP_ETHERNET 14u
 
 _Static_assert(offsetof(struct fp_packet, ntags) == offsetof(struct fp_packet, link) + 3, "link, ts_source and ntags are read as one word");
+_Static_assert(FP_WORD_TTL == 0 && FP_WORD_PROTOCOL == 8 && FP_WORD_FLAGS == 48, "as they lie in the headers");
 
-/* Same result as fp_parse_slow. Fields are taken out of whole words of the frame, which is why `word` has TTL and protocol where the header
- * has them. */
+/* The protocols of the fast path: what an IP length leaves of 2^16 at most, 20 octets of IP header and as much of the next one as is read;
+ * 0 keeps all others out. */
+static const uint32_t fp_plain_spare[256] = {[6] = 0x10000 - (20 + 14), [17] = 0x10000 - (20 + 4)};
+/* Where octets 6 to 13 behind the IP header have tcpControlBits. */
+static const uint64_t fp_plain_flags[256] = {[6] = FP_WORD_OF_FLAGS(FP_TCP_FLAG_BITS)};
+
+/* Same result as fp_parse_slow, but for the label of IPv4, which is none. Fields are taken in the order in which they lie in the frame,
+ * which is why `word` has TTL, protocol and flags as the headers have them. */
 static inline __attribute__((always_inline)) void fp_parse_hot(struct fp_parser *parser, const struct fp_packet *p, struct fp_flow *flow)
 {
-    const uint8_t *d = p->data;
-    uint32_t meta, length, least, protocol, tcp, ports;
-    uint64_t a, b, flags;
+    const uint8_t *ip = p->data + FP_ETHERNET;
+    uint32_t meta, start, length, ports;
+    uint16_t ttl_protocol;
+    unsigned protocol;
 
     memcpy(&meta, &p->link, sizeof meta);
-    if (__builtin_expect((meta & 0xFF00FFFF) != FP_LINK_ETHERNET || p->len != p->caplen || p->len < FP_ETHERNET + 34 ||
-                             p->wirelen < p->len || p->segments > 1,
+    if (__builtin_expect((meta & 0xFF00FFFF) != FP_LINK_ETHERNET || p->len != p->caplen || p->len < FP_ETHERNET + 34 || p->segments > 1,
                          0)) {
         fp_parse_slow(parser, p, flow);
         return;
     }
-    a = fp_raw64(d + 12); /* type, version and header length, ToS, total length, identification */
-    b = fp_raw64(d + 20); /* fragment, TTL, protocol, checksum, … */
-    protocol = (uint8_t)(b >> 24);
-    tcp = protocol == 6;
-    least = 24 + tcp * 10; /* ports, or the TCP header up to its flags */
-    length = __builtin_bswap16((uint16_t)(a >> 32));
-    if (__builtin_expect((a & 0xFFFFFF) != 0x450008 || (b & 0xFF3F) || protocol + tcp * 11 != 17 ||
-                             length - least > p->wirelen - FP_ETHERNET - least,
+    memcpy(&start, ip - 2, sizeof start); /* type, version and header length, ToS */
+    length = fp_get16(ip + 2);
+    protocol = ip[9];
+    if (__builtin_expect((start & 0xFFFFFF) != 0x450008 || fp_get16(ip + 6) & 0x3FFF || length + fp_plain_spare[protocol] <= UINT16_MAX ||
+                             length + FP_ETHERNET > p->wirelen,
                          0)) {
         fp_parse_slow(parser, p, flow);
         return;
     }
-    flags = fp_get16(d + FP_ETHERNET + 32) & FP_TCP_FLAG_BITS & -tcp;
-    memcpy(&ports, d + FP_ETHERNET + 20, sizeof ports);
-    flow->source[0] = fp_raw64(d + FP_ETHERNET + 12);
-    flow->ports = ports | ((uint64_t)p->interface << 32 & parser->interface_mask) | parser->interface;
-    flow->word = (uint16_t)(b >> 16) | (a >> (24 - FP_WORD_TOS) & parser->tos_bits) |
-                 (flags | UINT64_C(1) << (FP_WORD_USED - FP_WORD_FLAGS)) << FP_WORD_FLAGS;
+    memcpy(&ttl_protocol, ip + 8, sizeof ttl_protocol);
+    memcpy(&ports, ip + 20, sizeof ports);
+    flow->source[0] = fp_raw64(ip + 12);
+    flow->ports = ports | parser->interface;
+    if (parser->interface_mask)
+        flow->ports |= (uint64_t)p->interface << 32;
+    flow->word = (fp_raw64(ip + 26) & fp_plain_flags[protocol]) | (start >> (24 - FP_WORD_TOS) & parser->tos_bits) | ttl_protocol;
     flow->octets = FP_MUTANT(19, length, p->wirelen - FP_ETHERNET);
     flow->packets = 1;
-    flow->label = 0;
     flow->hash = fp_hash4(parser->secret, flow->source[0], flow->ports & parser->ports_mask, flow->word & parser->word_mask);
     flow->kind = FP_IPV4;
 }

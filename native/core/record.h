@@ -9,13 +9,12 @@
 
 enum fp_reason { FP_IDLE = 1, FP_ACTIVE = 2, FP_ENDED = 3, FP_FORCED = 4, FP_RESOURCES = 5 };
 
-/* What the records of both address families have in common; the word has FP_WORD_USED set in a table. */
+/* What the records of both address families have in common. */
 struct fp_body {
     uint64_t ports; /* as in struct fp_flow */
-    uint64_t word;
+    uint64_t word;  /* as in struct fp_flow; of an empty entry 0 */
     int64_t first, last;
     uint64_t packets, octets;
-    int64_t deadline; /* the earliest of S-END-1; INT64_MAX = none */
 };
 
 struct fp_record {

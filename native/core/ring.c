@@ -7,12 +7,11 @@
 #include <time.h>
 
 #define CHUNKS 16u
-#define FRAMES 64u
 #define ARENA  (128u << 10) /* octets of a chunk to begin with */
 
 struct chunk {
-    struct fp_packet frames[FRAMES];
-    size_t offsets[FRAMES];
+    struct fp_packet frames[FP_RING_CHUNK];
+    size_t offsets[FP_RING_CHUNK];
     unsigned count;
     uint8_t *arena;
     size_t used, capacity;
@@ -120,7 +119,7 @@ bool fp_ring_put(struct fp_ring *r, const struct fp_packet *p)
     f->next = NULL;
     c->offsets[c->count++] = c->used;
     c->used += done;
-    if (c->count == FRAMES)
+    if (c->count == FP_RING_CHUNK)
         give(r, FP_NS_NONE);
     return true;
 }

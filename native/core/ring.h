@@ -8,6 +8,8 @@
 
 #include "flowparity/core.h"
 
+#define FP_RING_CHUNK 64u /* frames taken at a time, fewer if no more have come */
+
 struct fp_ring;
 
 struct fp_ring *fp_ring_new(void);

@@ -18,11 +18,18 @@
 /* Why a record whose earliest deadline has come ends: of equal deadlines 3, then 1, then 2 (S-END-2). */
 static enum fp_reason reason_of(const struct fp_table *t, const struct fp_body *b)
 {
-    if (ended(t, b) && fp_later(b->last, t->timeouts.tcp_end) == b->deadline)
+    int64_t deadline = fp_deadline(t, b);
+
+    if (ended(t, b) && fp_later(b->last, t->timeouts.tcp_end) == deadline)
         return FP_MUTANT(23, FP_ENDED, FP_IDLE);
-    if (t->timeouts.idle != FP_NEVER && fp_later(b->last, t->timeouts.idle) == b->deadline)
+    if (t->timeouts.idle != FP_NEVER && fp_later(b->last, t->timeouts.idle) == deadline)
         return FP_IDLE;
     return FP_ACTIVE;
+}
+
+static uint32_t used_in(const struct fp_table *t, uint32_t group)
+{
+    return fp_used(t->tags + (size_t)group * FP_GROUP);
 }
 
 static void hand_over(struct fp_table *t, void *entry, enum fp_reason reason)
@@ -74,8 +81,7 @@ static void begin(struct fp_table *t, void *entry, uint32_t region, const struct
         ((struct fp_entry4 *)entry)->addresses = f->source[0];
     }
     *b = (struct fp_body){.ports = f->ports, .word = f->word, .first = f->ts, .last = f->ts, .packets = f->packets, .octets = f->octets};
-    b->deadline = fp_deadline(t, b);
-    lower_bound(t, region, b->deadline);
+    lower_bound(t, region, fp_deadline(t, b));
 }
 
 static void release(struct fp_table *t, uint32_t group, unsigned i)
@@ -107,13 +113,14 @@ static void meter(struct fp_table *t, void *entry, const struct fp_flow *f, int6
     struct fp_body *b = fp_body_of(entry, t->six);
     uint64_t octets = b->octets + f->octets;
     uint64_t packets = b->packets + f->packets;
-    int64_t before = b->deadline;
+    int64_t before = fp_deadline(t, b);
+    int64_t after;
 
     if (before <= now) {
         replace(t, entry, f, 0);
         return;
     }
-    if (f->word & (uint64_t)FP_TCP_SYN << FP_WORD_FLAGS && ended(t, b) && f->ts >= b->last) {
+    if (f->word & FP_WORD_OF_FLAGS(FP_TCP_SYN) && ended(t, b) && f->ts >= b->last) {
         replace(t, entry, f, FP_ENDED);
         return;
     }
@@ -128,10 +135,10 @@ static void meter(struct fp_table *t, void *entry, const struct fp_flow *f, int6
         b->first = f->ts;
     if (f->ts >= FP_MUTANT(26, b->last, INT64_MIN))
         b->last = f->ts;
-    b->word |= FP_MUTANT(27, f->word & UINT64_C(0xFFF) << FP_WORD_FLAGS, 0);
-    b->deadline = fp_deadline(t, b);
-    if (b->deadline < FP_MUTANT(39, before, INT64_MIN))
-        lower_bound(t, region_of(t, entry, t->six), b->deadline);
+    b->word |= FP_MUTANT(27, f->word & FP_WORD_OF_FLAGS(FP_TCP_FLAG_BITS), 0);
+    after = fp_deadline(t, b);
+    if (after < FP_MUTANT(39, before, INT64_MIN))
+        lower_bound(t, region_of(t, entry, t->six), after);
 }
 
 static inline void *find_in_group(const struct fp_table *t, uint32_t group, const struct fp_flow *f, bool six)
@@ -168,11 +175,12 @@ static void sweep_stash(struct fp_table *t, int64_t clock)
     for (uint32_t i = 0; i < t->stashed;) {
         void *entry = t->stash + i * fp_entry_size(t->six);
         struct fp_body *b = fp_body_of(entry, t->six);
-        if (b->deadline <= clock) {
+        int64_t deadline = fp_deadline(t, b);
+        if (deadline <= clock) {
             hand_over(t, entry, reason_of(t, b));
             release_stashed(t, i);
         } else {
-            bound = fp_min(bound, b->deadline);
+            bound = fp_min(bound, deadline);
             i++;
         }
     }
@@ -181,10 +189,10 @@ static void sweep_stash(struct fp_table *t, int64_t clock)
 
 FP_PREFETCHES void prefetch_group(const struct fp_table *t, uint32_t group)
 {
-    uint32_t used = group < t->groups ? fp_used(t, group) : 0;
+    uint32_t used = group < t->groups ? used_in(t, group) : 0;
 
     for (; used; used &= used - 1)
-        __builtin_prefetch(&fp_body_of(fp_slot(t, group, (unsigned)__builtin_ctz(used), t->six), t->six)->deadline);
+        __builtin_prefetch(fp_body_of(fp_slot(t, group, (unsigned)__builtin_ctz(used), t->six), t->six));
 }
 
 static void sweep_region(struct fp_table *t, uint32_t region, int64_t clock)
@@ -202,17 +210,18 @@ static void sweep_region(struct fp_table *t, uint32_t region, int64_t clock)
     prefetch_group(t, group);
     prefetch_group(t, group + 1);
     for (; group < end; group++) {
-        uint32_t used = fp_used(t, group);
+        uint32_t used = used_in(t, group);
         prefetch_group(t, group + 2);
         for (; used; used &= used - 1) {
             unsigned i = (unsigned)__builtin_ctz(used);
             void *entry = fp_slot(t, group, i, t->six);
             struct fp_body *b = fp_body_of(entry, t->six);
-            if (b->deadline <= FP_MUTANT(28, clock, fp_earlier(clock, FP_SECOND))) {
+            int64_t deadline = fp_deadline(t, b);
+            if (deadline <= FP_MUTANT(28, clock, fp_earlier(clock, FP_SECOND))) {
                 hand_over(t, entry, FP_MUTANT(29, reason_of(t, b), FP_IDLE));
                 release(t, group, i);
             } else {
-                bound = fp_min(bound, b->deadline);
+                bound = fp_min(bound, deadline);
             }
         }
     }
@@ -269,7 +278,7 @@ void fp_table_sweep(struct fp_table *t, int64_t clock, uint32_t budget)
 void fp_table_flush(struct fp_table *t)
 {
     for (uint32_t group = 0; group < t->groups && t->resident > t->stashed; group++) {
-        uint32_t used = fp_used(t, group);
+        uint32_t used = used_in(t, group);
         for (; used; used &= used - 1) {
             unsigned i = (unsigned)__builtin_ctz(used);
             hand_over(t, fp_slot(t, group, i, t->six), FP_FORCED);
@@ -282,26 +291,43 @@ void fp_table_flush(struct fp_table *t)
     }
 }
 
-/* Makes room by ending a live record (S-FUL-2): of two in the new key's first group the one that would end first. */
-static void evict(struct fp_table *t, const struct fp_flow *f)
+/* Of two live records in a group that is not empty the slot of the one that would end first (S-FUL-2). */
+static unsigned victim_in(const struct fp_table *t, uint32_t group, uint64_t hash)
+{
+    unsigned slots[2];
+
+    fp_candidates(hash, used_in(t, group), slots);
+    return fp_deadline(t, fp_body_of(fp_slot(t, group, slots[1], t->six), t->six)) <
+                   fp_deadline(t, fp_body_of(fp_slot(t, group, slots[0], t->six), t->six))
+               ? slots[1]
+               : slots[0];
+}
+
+/* Makes room by ending a live record of the new key's first group and gives its slot to the new one: one line of memory for both. False:
+ * there is none in that group; one elsewhere was ended instead. */
+static bool evict(struct fp_table *t, const struct fp_flow *f)
 {
     uint32_t group = first_group(t, f->hash);
-    unsigned slots[2], victim;
+    unsigned i;
+    void *entry;
 
     if (t->stashed) {
         hand_over(t, t->stash, FP_RESOURCES);
         release_stashed(t, 0);
-        return;
+        return false;
     }
-    while (!fp_used(t, group))
+    while (!used_in(t, group))
         group = (group + 1) % t->groups;
-    fp_candidates(f->hash, fp_used(t, group), slots);
-    victim = fp_body_of(fp_slot(t, group, slots[1], t->six), t->six)->deadline <
-                     fp_body_of(fp_slot(t, group, slots[0], t->six), t->six)->deadline
-                 ? slots[1]
-                 : slots[0];
-    hand_over(t, fp_slot(t, group, victim, t->six), FP_MUTANT(30, FP_RESOURCES, FP_FORCED));
-    release(t, group, victim);
+    i = victim_in(t, group, f->hash);
+    entry = fp_slot(t, group, i, t->six);
+    hand_over(t, entry, FP_MUTANT(30, FP_RESOURCES, FP_FORCED));
+    if (group != first_group(t, f->hash)) {
+        release(t, group, i);
+        return false;
+    }
+    t->tags[(size_t)group * FP_GROUP + i] = fp_tag(f->hash);
+    begin(t, entry, group / FP_REGION, f, t->six);
+    return true;
 }
 
 /* Both groups are full: the stash keeps the table exact. False: no memory. */
@@ -344,24 +370,17 @@ static bool insert(struct fp_table *t, const struct fp_flow *f)
 /* Opens a record for a key that has none. */
 static enum fp_fate open_record(struct fp_table *t, const struct fp_flow *f, int64_t clock, bool refuse)
 {
-    enum fp_fate fate = FP_STORED;
-
-    if (t->resident >= t->cache_size + FP_MUTANT(37, 0u, 1u)) {
-        if (FP_MUTANT(31, true, false))
-            fp_table_sweep_all(t, clock);
-        if (t->resident >= t->cache_size) {
-            if (refuse)
-                return FP_SHED;
-            evict(t, f);
-            fate = FP_EVICTED;
-        }
+    if (t->resident >= t->cache_size + FP_MUTANT(37, 0u, 1u) && FP_MUTANT(31, true, false))
+        fp_table_sweep_all(t, clock);
+    if (t->resident < t->cache_size + FP_MUTANT(37, 0u, 1u)) {
+        if (insert(t, f))
+            return FP_STORED;
+    } else if (refuse) {
+        return FP_SHED;
     }
-    if (!insert(t, f)) {
-        evict(t, f);
+    if (!evict(t, f))
         insert(t, f);
-        fate = FP_EVICTED;
-    }
-    return fate;
+    return FP_EVICTED;
 }
 
 enum fp_fate fp_table_update(struct fp_table *t, const struct fp_flow *f, int64_t now, int64_t clock, bool refuse)
@@ -403,7 +422,7 @@ int fp_table_init(struct fp_table *t, bool six, uint32_t cache_size, const struc
         .timeouts = *timeouts,
         .ports_mask = parser->ports_mask,
         .word_mask = parser->word_mask,
-        .end_mask = timeouts->tcp_end == FP_NEVER ? 0 : (uint64_t)FP_MUTANT(21, FP_TCP_FIN_RST, 0x001u) << FP_WORD_FLAGS,
+        .end_mask = timeouts->tcp_end == FP_NEVER ? 0 : FP_WORD_OF_FLAGS(FP_MUTANT(21, FP_TCP_FIN_RST, 0x001u)),
         .quiet = {timeouts->idle, timeouts->tcp_end},
         .sink = sink,
         .floor = FP_NEVER,

@@ -23,13 +23,14 @@
 struct fp_entry4 {
     uint64_t addresses;
     struct fp_body body;
+    uint64_t unused;
 };
 
 struct fp_entry6 {
     uint64_t source[2], destination[2];
     struct fp_body body;
     uint32_t label;
-    uint32_t unused[9];
+    uint32_t unused[11];
 };
 
 _Static_assert(sizeof(struct fp_entry4) == 64, "an IPv4 entry is one cache line");

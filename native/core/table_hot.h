@@ -37,14 +37,23 @@ static inline uint32_t fp_match(const uint16_t *tags, uint16_t tag)
 #endif
 }
 
+/* Which slots of the group of 16 tags hold a record. */
+static inline uint32_t fp_used(const uint16_t *tags)
+{
+    return ~fp_match(tags, 0) & 0xFFFF;
+}
+
 static inline uint16_t fp_tag(uint64_t hash)
 {
     return (uint16_t)hash | 1;
 }
 
+/* By the high bits of the hash; the other group by the low ones. */
 static inline uint32_t first_group(const struct fp_table *t, uint64_t hash)
 {
-    return (uint32_t)((hash >> 32) * t->groups >> 32);
+    __extension__ typedef unsigned __int128 u128;
+
+    return (uint32_t)((u128)hash * t->groups >> 64);
 }
 
 static inline uint32_t second_group(const struct fp_table *t, uint64_t hash)
@@ -62,9 +71,14 @@ static inline struct fp_body *fp_body_of(void *entry, bool six)
     return six ? &((struct fp_entry6 *)entry)->body : &((struct fp_entry4 *)entry)->body;
 }
 
+static inline void *fp_entry(const struct fp_table *t, size_t slot, bool six)
+{
+    return t->entries + slot * fp_entry_size(six);
+}
+
 static inline void *fp_slot(const struct fp_table *t, uint32_t group, unsigned i, bool six)
 {
-    return t->entries + ((size_t)group * FP_GROUP + i) * fp_entry_size(six);
+    return fp_entry(t, (size_t)group * FP_GROUP + i, six);
 }
 
 /* The whole key; the families have tables of their own (S-REC-5). */
@@ -117,8 +131,8 @@ static inline uint32_t fp_choose_group(const struct fp_table *t, uint64_t hash, 
 
 FP_PREFETCHES void fp_table_prefetch_tags(const struct fp_table *t, struct fp_flow *f)
 {
-    f->group = first_group(t, f->hash);
-    __builtin_prefetch(t->tags + (size_t)f->group * FP_GROUP);
+    f->slot = first_group(t, f->hash) * FP_GROUP;
+    __builtin_prefetch(t->tags + f->slot);
 }
 
 FP_PREFETCHES void fp_prefetch_entry(void *entry, bool six)
@@ -131,13 +145,13 @@ FP_PREFETCHES void fp_prefetch_entry(void *entry, bool six)
 /* Guesses the entry by its tag in the first group. False: it is not there, and the second group's tags are on their way. */
 static inline __attribute__((always_inline)) bool fp_table_guess(const struct fp_table *t, struct fp_flow *f, bool six)
 {
-    uint32_t hits = fp_match(t->tags + (size_t)f->group * FP_GROUP, fp_tag(f->hash));
+    uint32_t hits = fp_match(t->tags + f->slot, fp_tag(f->hash));
 
-    f->hint = fp_slot(t, f->group, (unsigned)__builtin_ctz(hits | 1u << (FP_GROUP - 1)), six);
     if (FP_UNLIKELY(!hits)) {
         __builtin_prefetch(t->tags + (size_t)second_group(t, f->hash) * FP_GROUP);
         return false;
     }
+    f->hint = fp_entry(t, f->slot + (unsigned)__builtin_ctz(hits), six);
     fp_prefetch_entry(f->hint, six);
     return true;
 }
@@ -156,64 +170,54 @@ static inline void fp_candidates(uint64_t hash, uint32_t used, unsigned out[2])
     out[1] = fp_used_from(used, (out[0] + 1) % FP_GROUP);
 }
 
-static inline uint32_t fp_used(const struct fp_table *t, uint32_t group)
-{
-    return ~fp_match(t->tags + (size_t)group * FP_GROUP, 0) & 0xFFFF;
-}
-
-FP_PREFETCHES void prefetch_candidates(const struct fp_table *t, const struct fp_flow *f, bool six)
-{
-    uint32_t used = fp_used(t, f->group);
-    unsigned slots[2];
-
-    if (!used)
-        return;
-    fp_candidates(f->hash, used, slots);
-    fp_prefetch_entry(fp_slot(t, f->group, slots[0], six), six);
-    fp_prefetch_entry(fp_slot(t, f->group, slots[1], six), six);
-}
-
-/* Guesses the entry in the second group or, if it is not there either, where it will be put. */
-static inline void fp_table_guess_second(const struct fp_table *t, struct fp_flow *f, bool six)
+/* Of a key whose first group has no such tag: guesses the entry in the second group or, if it is not there either, what it will take. */
+FP_PREFETCHES void fp_table_guess_second(const struct fp_table *t, struct fp_flow *f, bool six)
 {
     uint32_t group = second_group(t, f->hash);
     uint32_t hits = fp_match(t->tags + (size_t)group * FP_GROUP, fp_tag(f->hash));
-    uint32_t vacant;
+    uint32_t used, vacant;
+    unsigned slots[2];
 
     if (hits) {
         f->hint = fp_slot(t, group, (unsigned)__builtin_ctz(hits), six);
+    } else if (FP_UNLIKELY(t->resident >= t->cache_size)) {
+        used = fp_used(t->tags + f->slot);
+        fp_candidates(f->hash, used | (uint32_t)!used, slots);
+        f->hint = fp_entry(t, f->slot + slots[0], six);
+        fp_prefetch_entry(fp_entry(t, f->slot + slots[1], six), six);
     } else {
         group = fp_choose_group(t, f->hash, &vacant);
         f->hint = fp_slot(t, group, (unsigned)__builtin_ctz(vacant | 1u << (FP_GROUP - 1)), six);
     }
     fp_prefetch_entry(f->hint, six);
-    if (FP_UNLIKELY(!hits && t->resident >= t->cache_size))
-        prefetch_candidates(t, f, six);
 }
 
 /* Adds a packet to a resident record: in order, with no deadline met, no end of TCP seen or brought, no counter at its limit. False: leave
- * it to fp_table_update. Packets never reach a limit before octets do, for every packet has at least 20. */
-static inline __attribute__((always_inline)) bool fp_table_add(const struct fp_table *t, struct fp_body *b, const struct fp_flow *f,
-                                                               int64_t now)
+ * it to fp_table_update. Packets never reach a limit before octets do, for every packet has at least 20. Deadlines (S-END-1) are compared
+ * as gaps in unsigned numbers: storing them would cost every packet more, and a packet before `last` has a gap above any timeout. */
+static inline __attribute__((always_inline)) bool fp_table_add(const struct fp_table *t, struct fp_body *b, const struct fp_flow *f)
 {
+    int64_t ts = f->ts;
+    uint64_t gap = (uint64_t)ts - (uint64_t)b->last;
+    uint64_t age = (uint64_t)ts - (uint64_t)FP_MUTANT(22, b->first, b->last);
     uint64_t octets;
-    bool wraps = __builtin_add_overflow(b->octets, f->octets, &octets);
 
-    if (FP_UNLIKELY(b->deadline <= now || (b->word | f->word) & t->end_mask || f->ts < b->last || wraps ||
+    if (FP_UNLIKELY(__builtin_add_overflow(b->octets, f->octets, &octets)))
+        return false;
+    if (FP_UNLIKELY(gap >= (uint64_t)t->timeouts.idle || age >= (uint64_t)t->timeouts.active || (b->word | f->word) & t->end_mask ||
                     octets > FP_MUTANT(24, t->timeouts.limit, UINT64_MAX)))
         return false;
     b->octets = octets;
     b->packets += f->packets;
-    b->last = f->ts;
-    b->word |= FP_MUTANT(27, f->word & UINT64_C(0xFFF) << FP_WORD_FLAGS, 0);
-    b->deadline = fp_min(fp_later(f->ts, t->timeouts.idle), fp_later(FP_MUTANT(22, b->first, f->ts), t->timeouts.active));
+    b->last = ts;
+    b->word |= FP_MUTANT(27, f->word & FP_WORD_OF_FLAGS(FP_TCP_FLAG_BITS), 0);
     return true;
 }
 
-/* Meters the common packet: its record is resident, where it was guessed, and nothing ends. False: nothing was done. */
-static inline __attribute__((always_inline)) bool fp_table_hot(const struct fp_table *t, const struct fp_flow *f, int64_t now, bool six)
+/* Meters the common packet, at its own time: its record is resident, where it was guessed, and nothing ends. False: nothing was done. */
+static inline __attribute__((always_inline)) bool fp_table_hot(const struct fp_table *t, const struct fp_flow *f, bool six)
 {
-    return __builtin_expect(equal(t, f->hint, f, six), 1) && fp_table_add(t, fp_body_of(f->hint, six), f, now);
+    return __builtin_expect(equal(t, f->hint, f, six), 1) && fp_table_add(t, fp_body_of(f->hint, six), f);
 }
 
 #endif

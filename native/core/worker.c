@@ -140,6 +140,8 @@ static void heard(struct fp_worker *w, int64_t now)
 
 static int feed(struct fp_worker *w, const struct fp_packet *packets, unsigned n, int64_t now)
 {
+    bool full = n >= (w->ring ? FP_RING_CHUNK : w->config->batch);
+
     if (needs_preparation(w, packets, n)) {
         n = prepare(w, packets, n, now, w->frames);
         packets = w->frames;
@@ -156,6 +158,9 @@ static int feed(struct fp_worker *w, const struct fp_packet *packets, unsigned n
         unsigned count = n - done < w->config->batch ? n - done : w->config->batch;
         fp_meter_batch(&w->meter, packets + done, count, w->config->wall ? backend_clock(w) : FP_NS_NONE);
     }
+    /* The queue is empty for now: nothing that would push on what is on its way. */
+    if (!full)
+        fp_meter_idle(&w->meter, FP_NS_NONE);
     set_export_time(w);
     tick(w, false);
     publish(w);
@@ -165,11 +170,9 @@ static int feed(struct fp_worker *w, const struct fp_packet *packets, unsigned n
 static void rest(struct fp_worker *w, int64_t now)
 {
     heard(w, now);
-    if (w->config->wall) {
-        if (now != FP_NS_NONE)
-            fp_meter_idle(&w->meter, fp_earlier(now, w->visibility));
+    fp_meter_idle(&w->meter, now == FP_NS_NONE ? FP_NS_NONE : fp_earlier(now, w->visibility));
+    if (w->config->wall)
         set_export_time(w);
-    }
     if (w->started) {
         tick(w, true);
         publish(w);
@@ -231,6 +234,7 @@ void fp_worker_run(struct fp_worker *w)
 
     w->started_wall = clock_ns(CLOCK_REALTIME);
     run(w);
+    fp_meter_idle(&w->meter, FP_NS_NONE);
     if (w->result)
         __atomic_store_n(w->stop, true, __ATOMIC_RELEASE);
     if (w->ring)

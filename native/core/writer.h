@@ -62,7 +62,7 @@ FP_UNROLLED uint64_t fp_value_of(const struct fp_stream *s, unsigned value, cons
     case V_LAST_NTP:
         return fp_ntp(b->last);
     case V_FLAGS:
-        return b->word >> FP_WORD_FLAGS & 0xFFF;
+        return fp_tcp_flags(b->word);
     case V_REASON:
         return r->reason;
     case V_TTL:

@@ -22,10 +22,10 @@ static void possible(const struct fp_packet *p, const struct fp_flow *f)
     REQUIRE(f->packets == (p->segments > 1 ? p->segments : 1u));
     REQUIRE(f->octets >= (f->kind == FP_IPV4 ? 20 : 40));
     REQUIRE(f->octets <= (uint64_t)f->packets * (wire + 60)); /* a transport header of 60 octets is taken at its word (S-SUP-1) */
-    REQUIRE(f->word >> FP_WORD_USED == 1);
+    REQUIRE((f->word >> FP_WORD_ZERO & 1) == !fp_protocol(f->word));
     REQUIRE(f->label <= 0xFFFFF);
     if (fp_protocol(f->word) != 6)
-        REQUIRE((f->word >> FP_WORD_FLAGS & 0xFFF) == 0);
+        REQUIRE(fp_tcp_flags(f->word) == 0);
 }
 
 static void alike(const struct fp_flow *a, const struct fp_flow *b)

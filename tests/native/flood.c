@@ -30,8 +30,7 @@ static void drop(void *context, const struct fp_record *r)
 
 static struct fp_flow flow_of(const struct fp_parser *p, uint64_t number)
 {
-    struct fp_flow f = {
-        .kind = FP_IPV4, .packets = 1, .octets = 28, .ts = 1, .word = UINT64_C(1) << FP_WORD_USED | 17u << FP_WORD_PROTOCOL};
+    struct fp_flow f = {.kind = FP_IPV4, .packets = 1, .octets = 28, .ts = 1, .word = 17u << FP_WORD_PROTOCOL};
 
     f.source[0] = number * UINT64_C(0x100000001);
     f.ports = number >> 20 & 0xFFFF;
