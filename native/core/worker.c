@@ -10,8 +10,8 @@
 #include "ring.h"
 #include "trailer.h"
 
-#define WAIT_MS    100  /* also how late a stop may be seen */
-#define PATIENCE   20   /* empty waits after a stop until a source that does not say FP_END counts as empty */
+#define WAIT_MS    50   /* also how late a stop may be seen */
+#define PATIENCE   80   /* empty waits after a stop until a source that does not say FP_END counts as empty */
 #define HUGE_FLOWS 4096 /* caches smaller than this want no huge pages */
 
 static int64_t clock_ns(clockid_t id)

@@ -28,9 +28,10 @@ def _parameters(rows: tuple[Row, ...]) -> list[object]:
 
 
 def _shared() -> list[object]:
-    """Two workers for every case, four for the recorded captures, which have more flows than that."""
-    rows = [row for row in ROWS if row.name in ("af_packet", "socket-tuned", "af_xdp-native")]
-    every = [(row, case, workers) for row in rows for case in _runnable(row) for workers in (2, 4) if workers == 2 or case.fixture is None]
+    """Two workers for every case by one row of each backend; two and four by every row for the recorded captures, which have more flows than that."""
+    thorough = ("af_packet", "socket-tuned", "af_xdp-native")
+    every = [(row, case, 2) for row in ROWS for case in _runnable(row) if row.name in thorough or case.fixture is None]
+    every += [(row, case, 4) for row in ROWS for case in _runnable(row) if case.fixture is None]
     return [pytest.param(row, case, workers, id=f"{row.name}-{case.name}-{workers}") for row, case, workers in every]
 
 

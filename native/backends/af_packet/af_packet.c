@@ -253,6 +253,14 @@ static void describe(const struct fp_source *s, unsigned queue, const struct tpa
         p->len = p->caplen = s->common.snaplen;
 }
 
+/* Nobody needs to wait beyond the end. */
+static int until_end(int64_t end, int64_t ticks, int wait_ms)
+{
+    int64_t left = (end - ticks) / 1000000 + 1;
+
+    return end && left < wait_ms ? (int)left : wait_ms;
+}
+
 static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err)
 {
     struct queue *q = &s->queue[queue];
@@ -269,7 +277,7 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
         if (!wait_ms)
             return 0;
         struct pollfd p = {.fd = q->fd, .events = POLLIN | POLLERR};
-        int rc = poll(&p, 1, wait_ms);
+        int rc = poll(&p, 1, until_end(end, ticks, wait_ms));
         if (rc == 0 || (rc > 0 && p.revents & (POLLERR | POLLHUP))) { /* the one error may have come while a removal was still under way */
             rc = li_still_there(s->host, &s->common.interface, q->fd, err);
             if (rc)
