@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from flowparity.harness.rigs.namespace import Namespace
 from flowparity.harness.rigs.veth import VethRig
 from flowparity.replay import KernelInjector
 from tests.kernel.bench import ROOT, ROWS, Case, all_cases, inside, run_case
+from tests.kernel.nobody import as_nobody, why_no_user_namespace
 
 Rigs = Callable[[str], VethRig]
 DNS = ROOT / "fixtures/recorded/dns.pcap"
@@ -76,38 +78,43 @@ def test_a_link_is_gone_after_a_failure(rigs: Rigs) -> None:
         rig.namespace.ask("state", name=link.receive, up=True)
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+_RIG_WITH_AN_EXPORTER = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may come ignored from whatever started the tests
+from flowparity.harness.rigs.veth import VethRig
+rig = VethRig()
+with rig.bare_link() as link:
+    argv = [*rig.namespace.prefix, sys.executable, "-m", "flowparity", "export", "--backend", "af_packet", "-i", link.receive, "--clock", "packet"]
+    export = subprocess.Popen([*argv, "--collector", "127.0.0.1:9", "--version", "ipfix"], start_new_session=True, stderr=subprocess.DEVNULL)
+    while True:
+        shown = subprocess.run([*rig.namespace.prefix, "cat", "/proc/net/packet"], capture_output=True, text=True).stdout
+        if len(shown.splitlines()) > 1:
+            break
+        assert export.poll() is None
+    print(rig.namespace.prefix[2], export.pid, flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
 def test_nothing_is_left_behind(number: int) -> None:
-    """The namespace has no name and no life of its own: it goes with the process that made it."""
-    program = (  # SIGINT may come ignored from whatever started the tests
-        "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from flowparity.harness.rigs.veth import VethRig\nrig = VethRig()\nwith rig.bare_link() as link:\n"
-        " print(rig.namespace.prefix[2], flush=True)\n time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    """The namespace has no name and no life of its own: it goes with the process that made it, and so does every process inside."""
+    with subprocess.Popen([sys.executable, "-c", _RIG_WITH_AN_EXPORTER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        holder = int(process.stdout.readline())
-        assert _alive(holder)
-        watch = os.pidfd_open(holder)
+        watches = [os.pidfd_open(int(pid)) for pid in process.stdout.readline().split()]
+        assert len(watches) == 2
+        assert not any(_ended(watch, 0) for watch in watches)
         process.send_signal(number)
         process.wait(20)
     try:
-        assert _ends(watch)
+        assert all(_ended(watch, 20) for watch in watches)
     finally:
-        os.close(watch)
+        for watch in watches:
+            os.close(watch)
 
 
-def _ends(descriptor: int) -> bool:
-    import select
-
-    return bool(select.select([descriptor], [], [], 20)[0])
+def _ended(watch: int, seconds: float) -> bool:
+    return bool(select.select([watch], [], [], seconds)[0])
 
 
 def test_a_killed_exporter_leaves_no_program_on_the_interface(rigs: Rigs) -> None:
@@ -183,13 +190,11 @@ with VethRig() as rig, rig.link(capture) as link:
 """
 
 
-def test_an_ordinary_user_has_a_test_bed_too() -> None:
+def test_an_ordinary_user_has_a_test_bed_too(tmp_path: Path) -> None:
     """Without any capability, inside a user namespace where the kernel allows it: veth, exact times, TPACKET_V3."""
-    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
-    able = [*nobody, "unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", "import flowparity._core, pyroute2"]
-    if subprocess.run(able, capture_output=True, check=False).returncode:
-        pytest.skip("no user namespaces for ordinary users here, or they cannot read this interpreter or checkout: the unprivileged path is not tested")
-    done = subprocess.run([*nobody, sys.executable, "-c", _AS_USER, str(DNS)], capture_output=True, text=True, timeout=60, check=False)
+    if why := why_no_user_namespace(tmp_path):
+        pytest.skip(f"capability: no user namespaces for ordinary users: {why}")
+    done = subprocess.run([*as_nobody(tmp_path), sys.executable, "-c", _AS_USER, str(DNS)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("txtime ")
     assert '"received": 43' in done.stdout

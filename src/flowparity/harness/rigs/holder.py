@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that holds a rig's private network namespace: `python -m flowparity.harness.rigs.holder FD` inside `unshare`.
 
-It serves one rig over a socket pair and ends with it, however the rig's process ends; the namespace and all that is in it go with the last process inside.
-Links, switches and sockets are made here because only a process inside can.
+It serves one rig over a socket pair. When the rig's process ends, however that comes, it ends whatever is still running inside, and then itself; the namespace
+and all that is in it go with the last process. Links, switches and sockets are made here because only a process inside can.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import array
 import ctypes
 import fcntl
 import os
+import signal
 import socket
 import struct
 import sys
@@ -156,5 +157,30 @@ def serve(channel: socket.socket) -> None:
             made.close()
 
 
-if __name__ == "__main__":
+def _network_of(pid: int | str) -> int:
+    """The number of a process's network namespace; 0 if it is gone or not to be looked at."""
+    try:
+        return (Path("/proc") / str(pid) / "ns/net").stat().st_ino
+    except OSError:
+        return 0
+
+
+def end_others() -> None:
+    """Kills every other process inside: an exporter or injector whose starter was killed would keep the namespace alive."""
+    inside, outside = _network_of("self"), _network_of(os.getppid())
+    if inside == outside:
+        return  # not a namespace of its own
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid() and _network_of(entry.name) == inside:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+def main() -> None:
+    """Serves, then leaves nothing."""
     serve(socket.socket(fileno=int(sys.argv[1])))
+    end_others()
+
+
+if __name__ == "__main__":
+    main()
