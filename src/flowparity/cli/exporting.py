@@ -89,7 +89,7 @@ def run_native_export(backend: str, source: str, profile: Profile, collectors: t
         def tick() -> None:
             if asked.is_set():
                 asked.clear()
-                note(accounting_text(exporter.snapshot().accounting))
+                note(accounting_text(exporter.snapshot().accounting, live=exporter.capabilities.live))
 
         before = signal.signal(signal.SIGUSR1, _setter(asked))
         try:

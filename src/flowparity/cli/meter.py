@@ -36,6 +36,9 @@ Nanoseconds = Annotated[bool, typer.Option("--ipfix-ns", help="IPFIX times in na
 Pace = Annotated[int, typer.Option(help="Datagrams per second and version at most; 0: as fast as the socket takes them.", min=0)]
 Promiscuous = Annotated[bool, typer.Option("--promiscuous", help="Also frames for other stations.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The accounting as a JSON document on the standard output.")]
+Trailer = Annotated[
+    bool, typer.Option("--trailer", help="Of a replay: frames carry the replay trailer (docs/trailer.md), packets' own times come from it; packet time.")
+]
 Metrics = Annotated[str | None, typer.Option(help="Serve the accounting as Prometheus metrics here while it runs.", metavar="HOST:PORT", show_default=False)]
 
 
@@ -76,6 +79,7 @@ def export(
     ipfix_ns: Nanoseconds = False,
     pace: Pace = 0,
     promiscuous: Promiscuous = False,
+    trailer: Trailer = False,
     json: AsJson = False,
     metrics: Metrics = None,
     *,
@@ -88,24 +92,27 @@ def export(
     """
     from flowparity.cli import exporting
 
+    live, counters = False, {}
     formats = formats_of(version)
     chosen = profile.resolve(formats)
     collectors = exporting.collectors_of(collector, formats)
     if backend == "reference":
-        if clock not in (None, "packet") or filter or backend_option or promiscuous or pace or metrics:
+        if clock not in (None, "packet") or filter or backend_option or promiscuous or pace or metrics or trailer:
             raise UsageError(
-                "the reference reads captures on packet time: it takes no --clock wall, --filter, --backend-option, --promiscuous, --pace or --metrics"
+                "the reference reads captures on packet time: it takes no --clock wall, --filter, --backend-option, --promiscuous, --pace, --trailer, --metrics"
             )
         result: Any = exporting.run_reference_export(Path(input), chosen, collectors, workers=workers, mtu=mtu, nanoseconds=ipfix_ns)
     else:
         exporting.check_backend(backend)
+        live = exporting.is_live(backend)
         result = exporting.run_native_export(
             backend,
             input,
             chosen,
             collectors,
             workers=workers,
-            clock=clock or ("wall" if exporting.is_live(backend) else "packet"),
+            clock=clock or ("wall" if live and not trailer else "packet"),
+            trailer=trailer,
             filter=filter,
             options=exporting.options_of(backend_option or []),
             mtu=mtu,
@@ -114,12 +121,12 @@ def export(
             promiscuous=promiscuous,
             metrics=metrics,
         )
+        counters = result.counters
     if json:
-        print_json(
-            accounting_document(result.accounting) | {"workers": [accounting_document(each) for each in result.workers], "warnings": list(result.warnings)}
-        )
+        workers_documents = [accounting_document(each) for each in result.workers]
+        print_json(accounting_document(result.accounting) | {"workers": workers_documents, "warnings": list(result.warnings), "counters": counters})
     else:
-        note(accounting_text(result.accounting))
+        note(accounting_text(result.accounting, counters, live=live))
     for warning in result.warnings:
         errors_console().print(f"warning: {warning}", soft_wrap=True, markup=False)
     if result.error is not None:

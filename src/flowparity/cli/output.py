@@ -128,6 +128,9 @@ def time_text(ns: int) -> str:
         return f"{seconds}.{rest:09d}"
 
 
+_REPLAY = ("trailers", "strays", "lost")
+
+
 def accounting_document(accounting: Accounting) -> dict[str, Any]:
     """An account as a JSON object, with the invariants that do not hold."""
     out = asdict(accounting)
@@ -135,10 +138,14 @@ def accounting_document(accounting: Accounting) -> dict[str, Any]:
     return out
 
 
-def accounting_text(accounting: Accounting) -> str:
-    """An account for people: verdicts, then each stream, then whether the invariants hold."""
+def accounting_text(accounting: Accounting, counters: Mapping[str, int] | None = None, *, live: bool = False) -> str:
+    """An account for people: verdicts, then each stream, then whether the invariants hold.
+
+    `live`: the source can lose frames, so that a loss that it does not count is said to be unknown; then what the replay trailer and the interface tell of it,
+    which is among the `counters`.
+    """
     a = accounting
-    dropped = "" if a.dropped is None else f"; dropped before: {a.dropped}"
+    dropped = f"; dropped before: {'unknown' if a.dropped is None else a.dropped}" if live or a.dropped is not None else ""
     lines = [
         f"frames    received {a.received} = filtered {a.filtered} + sampled out {a.sampled_out} + not IP {a.non_ip} + malformed {a.malformed}"
         f" + shed {a.shed} + metered {a.metered}{dropped}",
@@ -153,6 +160,9 @@ def accounting_text(accounting: Accounting) -> str:
         if s.unrepresentable_records or s.unrepresentable_packets:
             parts.append(f"not representable {s.unrepresentable_records} records ({s.unrepresentable_packets} packets)")
         lines.append(f"{_stream_title(name):9} " + "; ".join(parts))
+    told = [f"{name} {value}" for name, value in (counters or {}).items() if name in _REPLAY or name.startswith("interface_")]
+    if told:
+        lines.append("beside    " + ", ".join(told))
     broken = a.broken()
     lines.append("invariants hold" if not broken else "BROKEN INVARIANTS: " + "; ".join(broken))
     return "\n".join(lines)
