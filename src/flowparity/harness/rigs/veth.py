@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -49,6 +50,7 @@ class VethRig(Rig):
             raise UsageError(f"veth: carrier {carrier!r} is none of {', '.join(CARRIERS)}")
         self.carrier = carrier
         self._namespace: Namespace | None = None
+        self._making = threading.Lock()
         self._idle: dict[int, list[Pair]] = {}  # pairs between two links, by number of queues
 
     def __enter__(self) -> VethRig:
@@ -89,10 +91,11 @@ class VethRig(Rig):
 
     @property
     def namespace(self) -> Namespace:
-        """The namespace, made when it is first needed."""
-        if self._namespace is None:
-            self._namespace = Namespace()
-        return self._namespace
+        """The namespace, made when it is first needed, by whichever thread needs it first."""
+        with self._making:
+            if self._namespace is None:
+                self._namespace = Namespace()
+            return self._namespace
 
     def probe(self) -> Availability:
         """Whether namespaces and veth pairs can be made here."""
