@@ -12,6 +12,7 @@
 
 #include <dlfcn.h>
 
+#include "../machine.h"
 #include "clock.h"
 #include "eal.h"
 #include "feed.h"
@@ -93,7 +94,7 @@ static int dpdk_probe(const struct fp_host *host, struct fp_caps *caps, char *er
     *caps = (struct fp_caps){
         .size = sizeof(*caps),
         .flags = FP_CAP_LIVE | FP_CAP_INTERFACE | FP_CAP_DROPS_KNOWN | FP_CAP_EXACT_TIME | FP_CAP_WIRE_LENGTH | FP_CAP_STAMPS_SEQUENCE,
-        .tier = FP_TIER_HW,
+        .tier = machine_tier(FP_TIER_HW),
         .ts_source = FP_TS_SOFTWARE,
         .queues = FP_MAX_QUEUES,
         .max_frame = 65535,
@@ -137,7 +138,7 @@ static void fill_caps(const struct fp_source *s, const struct driver *d, const c
     *caps = (struct fp_caps){
         .size = sizeof(*caps),
         .flags = d->flags | FP_CAP_INTERFACE,
-        .tier = d->tier,
+        .tier = d->tier == FP_TIER_HW ? machine_tier(FP_TIER_HW) : d->tier,
         .ts_source = s->ts_source,
         .queues = s->nqueues,
         .max_frame = d->max_frame ? d->max_frame : port_max_frame(&s->port, input),

@@ -18,7 +18,7 @@ from flowparity.frame import Frame
 from flowparity.harness.artefacts import keep
 from flowparity.harness.cases import Case
 from flowparity.harness.checks import Run, Verdict, judge
-from flowparity.harness.interfaces import Capabilities, Injector, Job, Level, Rig, Subject
+from flowparity.harness.interfaces import Capabilities, Injector, Job, Level, Rig, Subject, Tier
 from flowparity.harness.needs import needs_of, unmet
 from flowparity.harness.options import profile_options
 from flowparity.harness.oracle import Oracle
@@ -183,7 +183,7 @@ class Bench:
             level=verdict.level,
             problems=verdict.problems,
             records=verdict.records,
-            cpu_seconds=run.outcome.cpu_seconds,
+            cpu_seconds=0.0 if cell.tier is Tier.SIM else run.outcome.cpu_seconds,  # what a stand-in costs is nobody's cost
             shrink=shrink,
             artefacts=artefacts,
             notes=verdict.notes,

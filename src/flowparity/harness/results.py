@@ -61,7 +61,7 @@ class Cell:
     problems: tuple[Problem, ...] = ()
     reason: str = ""  # of a case left out, a subject unavailable, an error
     records: int = 0  # that the reference has for this format
-    cpu_seconds: float = 0.0  # of the whole run, shared by its formats
+    cpu_seconds: float = 0.0  # of the whole run, shared by its formats; 0 over a stand-in
     shrink: str = ""  # the command that makes the smallest capture that fails the same way
     artefacts: str = ""  # directory
     notes: tuple[str, ...] = ()

@@ -48,6 +48,9 @@ def junit(results: Results) -> str:
             errors=str(sum(cell.status is Status.ERROR for cell in cells)),
             skipped=str(sum(cell.status not in (Status.PASS, Status.FAIL, Status.ERROR) for cell in cells)),
         )
+        tiers = sorted({cell.tier.value for cell in cells if cell.tier is not None})
+        if tiers:
+            ElementTree.SubElement(ElementTree.SubElement(suite, "properties"), "property", name="tier", value=", ".join(tiers))
         for cell in cells:
             _testcase(suite, cell)
     ElementTree.indent(root)
