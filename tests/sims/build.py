@@ -13,13 +13,14 @@ import pytest
 
 from flowparity.harness.engine import Place
 from flowparity.harness.interfaces import Subject
-from flowparity.harness.rigs.sims import Row, SimRig
+from flowparity.harness.rigs.sims import Row, SimRig, VethSimRig
 from flowparity.harness.subjects.remote import WorkerSubject
+from flowparity.replay import KernelInjector
 
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "native"
 _FLAGS = ("-std=gnu17", "-D_GNU_SOURCE", "-O2", f"-I{NATIVE / 'include'}")
-MACRO = {"netmap": "FP_NETMAP_FAULT", "pfring_zc": "FP_PFRING_FAULT"}
+MACRO = {"netmap": "FP_NETMAP_FAULT", "pfring": "FP_RING_FAULT", "pfring_zc": "FP_PFRING_FAULT"}
 
 
 def _compile(*arguments: str) -> None:
@@ -32,9 +33,9 @@ def _compile(*arguments: str) -> None:
 
 def program(directory: Path, source: Path) -> Path:
     """The executable of one source file."""
-    path = directory / source.stem
+    path = directory / f"{source.parent.name}-{source.stem}"
     if not path.exists():
-        _compile(str(source), "-o", str(path))
+        _compile(str(source), "-o", str(path), "-ldl", "-pthread")
     return path
 
 
@@ -62,4 +63,6 @@ class BuiltPlace(Place):
 
 def place(directory: Path, row: Row, fault: int, *, trailer: bool = True) -> BuiltPlace:
     """The row with a fault."""
-    return BuiltPlace(SimRig(row, trailer=trailer), workers=row.workers, plugins=plugins(directory, row.backend, fault))
+    rig = VethSimRig(row) if row.live else SimRig(row, trailer=trailer)
+    injector = KernelInjector() if row.live else None
+    return BuiltPlace(rig, injector, workers=row.workers, plugins=plugins(directory, row.backend, fault))

@@ -10,7 +10,11 @@
  *  - PF_RING sees frames after GRO: with GRO on, merged TCP segments count as one packet. The capability says so; `ethtool -K eth0 gro off
  * lro off` mends it.
  *  - extended_hdr.timestamp_ns holds nanoseconds when the library fills the long header; the struct timeval beside it only microseconds.
+ *  - The captured length in the header is that of the capture, whatever the length of the buffer given to receive.
+ *  - poll sleeps until 128 packets wait, unless told otherwise, and says 0 even when some do: whatever it says, the ring is looked at.
+ *  - The library counts what it has handed out in its own way: only its count of lost frames is taken.
  */
+#include "../machine.h"
 #include "flowparity/backend.h"
 #include "flowparity/pfring_abi.h"
 
@@ -31,6 +35,12 @@
 #define ROOM     65536u /* octets for one frame */
 #define NS_PER_S INT64_C(1000000000)
 
+/* Seeded misbehaviours (tests only): each is one wrong expression, compiled in by -DFP_RING_FAULT=n, which stand-in or suite must catch. */
+#ifndef FP_RING_FAULT
+#define FP_RING_FAULT 0
+#endif
+#define FAULT(n, good, bad) (FP_RING_FAULT == (n) ? (bad) : (good))
+
 struct library {
     void *object;
     pfring_ring *(*open)(const char *device, uint32_t caplen, uint32_t flags);
@@ -41,11 +51,14 @@ struct library {
     int (*enable_ring)(pfring_ring *);
     int (*set_direction)(pfring_ring *, int direction);
     int (*set_bpf_filter)(pfring_ring *, const char *);
+    int (*set_poll_watermark)(pfring_ring *, uint16_t packets);
+    void (*breakloop)(pfring_ring *);
 };
 
 struct queue {
     pfring_ring *ring;
     uint8_t *arena; /* BURST frames of ROOM octets; only the pages that frames touch are ever real */
+    uint64_t received;
     bool finished;
 };
 
@@ -79,6 +92,8 @@ static int load(const struct fp_host *host, const char *path, struct library *li
         {"pfring_enable_ring", &lib->enable_ring},
         {"pfring_set_direction", &lib->set_direction},
         {"pfring_set_bpf_filter", &lib->set_bpf_filter},
+        {"pfring_set_poll_watermark", &lib->set_poll_watermark},
+        {"pfring_breakloop", &lib->breakloop},
     };
     lib->object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (lib->object == NULL)
@@ -102,7 +117,8 @@ static void describe(const struct library *lib, struct fp_caps *caps)
     *caps = (struct fp_caps){
         .size = sizeof *caps,
         .flags = FP_CAP_LIVE | FP_CAP_DROPS_KNOWN | FP_CAP_INTERFACE | FP_CAP_WIRE_LENGTH,
-        .tier = dlsym(lib->object, "fp_pfring_sim") != NULL ? FP_TIER_SIM : FP_TIER_KERNEL, /* only the stand-in has that symbol */
+        .tier = dlsym(lib->object, "fp_pfring_sim") != NULL ? FP_TIER_SIM
+                                                            : machine_tier(FP_TIER_KERNEL), /* only the stand-in has that symbol */
         .ts_source = FP_TS_KERNEL,
         .queues = FP_MAX_QUEUES,
         .max_frame = ROOM,
@@ -147,7 +163,8 @@ static int open_queue(struct fp_source *source, const struct fp_open_args *args,
     const struct fp_host *host = source->host;
     char name[256];
     snprintf(name, sizeof name, args->queues > 1 ? "%s@%u" : "%s", args->input, q);
-    uint32_t flags = PFRING_LONG_HEADER | PFRING_TIMESTAMP | ((args->flags & FP_OPEN_PROMISCUOUS) != 0 ? PFRING_PROMISC : 0);
+    uint32_t flags = FAULT(7, PFRING_LONG_HEADER, 0u) | PFRING_TIMESTAMP | /* 7: expects nanoseconds that it did not ask for */
+                     ((args->flags & FP_OPEN_PROMISCUOUS) != 0 ? PFRING_PROMISC : 0);
     queue->arena = malloc((size_t)BURST * ROOM);
     if (queue->arena == NULL)
         return host->fail(err, -ENOMEM, "pfring: out of memory");
@@ -156,16 +173,19 @@ static int open_queue(struct fp_source *source, const struct fp_open_args *args,
     if (queue->ring == NULL) {
         int code = errno;
         if (code == EPERM || code == EACCES)
-            return host->fail(err, -EACCES, "pfring: no permission to open '%s': run as root or with CAP_NET_ADMIN", name);
+            return host->fail(err, -EPERM, "pfring: no permission to open '%s': run as root or with CAP_NET_ADMIN", name);
         if (code == EPROTONOSUPPORT || code == EAFNOSUPPORT || code == EPROTOTYPE)
             return host->fail(err, -ENODEV, "pfring: pf_ring.ko is not loaded: `modprobe pf_ring`");
-        return host->fail(err, code > 0 ? -code : -ENODEV, "pfring: cannot open '%s' (%s): name an interface that `ip link` shows", name,
-                          strerror(code));
+        /* EINVAL is what the module says of an interface that it does not know */
+        return host->fail(err, code == EBUSY ? -EBUSY : -ENODEV, "pfring: cannot open '%s' (%s): name an interface that `ip link` shows",
+                          name, strerror(code > 0 ? code : ENODEV));
     }
     if (args->filter != NULL && source->lib.set_bpf_filter(queue->ring, args->filter) < 0)
         return host->fail(err, -EINVAL, "pfring: the filter '%s' was refused", args->filter);
-    source->lib.set_direction(queue->ring, PFRING_RX_ONLY_DIRECTION);
-    if (source->lib.enable_ring(queue->ring) < 0)
+    if (FAULT(5, true, false)) /* 5: hears what this machine sends, too */
+        source->lib.set_direction(queue->ring, PFRING_RX_ONLY_DIRECTION);
+    source->lib.set_poll_watermark(queue->ring, 1);
+    if (FAULT(4, true, false) && source->lib.enable_ring(queue->ring) < 0) /* 4: receives before the ring is enabled */
         return host->fail(err, -EIO, "pfring: '%s' cannot be enabled: check that the interface is up", name);
     return 0;
 }
@@ -238,17 +258,20 @@ static int take(struct fp_source *source, unsigned q, struct fp_packet *packets,
     while (count < max && count < BURST) {
         struct pfring_header header;
         uint8_t *room = queue->arena + (size_t)count * ROOM;
-        int got = source->lib.recv(queue->ring, &room, ROOM, &header, 0);
+        int got = source->lib.recv(queue->ring, &room, FAULT(1, ROOM, 0u), &header, 0); /* 1: keeps frames that are only lent */
         if (got < 0 && count == 0)
             return source->host->fail(err, -EIO, "pfring: the ring went away: check `ip link` and start again");
         if (got <= 0)
             break;
         int64_t ns =
             header.timestamp_ns != 0 ? (int64_t)header.timestamp_ns : header.ts.tv_sec * NS_PER_S + header.ts.tv_usec * INT64_C(1000);
+        if (FAULT(2, false, true))
+            ns = header.ts.tv_sec * NS_PER_S + header.ts.tv_usec; /* 2: takes microseconds for nanoseconds */
+        uint32_t caplen = FAULT(3, header.caplen, header.len);    /* 3: takes the length on the wire for what was captured */
         packets[count++] = (struct fp_packet){
             .data = room,
-            .len = header.caplen,
-            .caplen = header.caplen,
+            .len = caplen,
+            .caplen = caplen,
             .wirelen = header.len > header.caplen ? header.len : header.caplen,
             .link = FP_LINK_ETHERNET,
             .ts_source = FP_TS_KERNEL,
@@ -259,6 +282,7 @@ static int take(struct fp_source *source, unsigned q, struct fp_packet *packets,
             .seq = FP_SEQ_NONE,
         };
     }
+    queue->received += count;
     return (int)count;
 }
 
@@ -270,11 +294,14 @@ static int ring_recv(struct fp_source *source, unsigned q, struct fp_packet *pac
     bool last = __atomic_load_n(&source->stopping, __ATOMIC_ACQUIRE);
     int64_t now = wall_ns();
     int count = take(source, q, packets, max, err);
-    if (count == 0 && !last && wait_ms > 0 && source->lib.poll(queue->ring, (unsigned)wait_ms) > 0) {
+    if (count == 0 && !last && wait_ms > 0) {
+        source->lib.poll(queue->ring, (unsigned)wait_ms);
         now = wall_ns();
         count = take(source, q, packets, max, err);
     }
-    if (count == 0 && last) {
+    if (FAULT(10, false, last)) /* 10: forgets what had come before the stop */
+        count = 0;
+    if (count == 0 && (last || FAULT(9, false, true))) { /* 9: takes a pause for the end */
         queue->finished = true;
         return FP_END;
     }
@@ -286,20 +313,25 @@ static int ring_stop(struct fp_source *source, char *err)
 {
     (void)err;
     __atomic_store_n(&source->stopping, true, __ATOMIC_RELEASE);
+    for (unsigned q = 0; q < source->nqueues; q++)
+        source->lib.breakloop(source->queues[q].ring); /* for libraries whose poll it ends; the others' poll has a limit of time */
     return 0;
 }
 
 static int ring_stats(struct fp_source *source, struct fp_stats *stats)
 {
     *stats = (struct fp_stats){0};
+    for (unsigned q = 0; q < source->nqueues; q++)
+        stats->received += source->queues[q].received;
     for (unsigned q = 0; q < source->nqueues; q++) {
         struct pfring_stat one;
         if (source->lib.stats(source->queues[q].ring, &one) < 0) {
             stats->dropped = UINT64_MAX;
             return 0;
         }
-        stats->received += one.recv;
-        stats->dropped += one.drop;
+        stats->dropped += FAULT(6, one.drop, UINT64_C(0)); /* 6: hides the loss */
+        if (FAULT(8, false, true))
+            stats->received = one.recv; /* 8: believes the library's count, whatever it counts */
     }
     return 0;
 }

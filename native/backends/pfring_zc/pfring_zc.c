@@ -8,12 +8,17 @@
  * wherever their data lies, and stay until the same handles are offered again.
  *  - A packet has a time only when the device was opened with a timestamp flag; otherwise it is 0, which is "unknown" and not 1970.
  *  - The FCS stays in the frame only when asked for (`fcs=keep`); it is cut here, because no length in this project counts it.
+ *  - A receive either returns at once or blocks without a limit of time; only queue_breakloop, from another thread, ends it early. With
+ * `wait=block` a thread of the source does that for every receive that has waited long enough, again and again, because a break that finds
+ * nobody blocked may be lost; one that is kept instead makes the next receive fail, which is no failure of the device.
  *  - A device of the name `zc:…` needs ntop's driver; without a licence it delivers for five minutes.
  */
+#include "../machine.h"
 #include "flowparity/backend.h"
 #include "flowparity/pfring_abi.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -27,6 +32,7 @@
 #define DEFAULT_MTU_ROOM 1536u
 #define LARGEST_BUFFER   16384u
 #define NS_PER_S         INT64_C(1000000000)
+#define WAKER_PERIOD     5000000 /* nanoseconds */
 
 /* Seeded misbehaviours (tests only): each is one wrong expression, compiled in by -DFP_PFRING_FAULT=n, which stand-in or suite must catch.
  */
@@ -51,11 +57,15 @@ struct library {
     uint8_t *(*pkt_buff_data)(handle *, pfring_zc_queue *);
     int (*stats)(pfring_zc_queue *, struct pfring_zc_stat *);
     int (*set_bpf_filter)(pfring_zc_queue *, const char *);
+    void (*queue_breakloop)(pfring_zc_queue *);
 };
 
 struct queue {
     pfring_zc_queue *zc;
     handle *handles[BURST];
+    uint64_t received;
+    int64_t until; /* when a blocked receive is to be ended, CLOCK_MONOTONIC; 0: none is blocked */
+    bool broken;   /* it was, or is about to be */
     bool finished;
 };
 
@@ -65,7 +75,9 @@ struct fp_source {
     pfring_zc_cluster *cluster;
     unsigned nqueues;
     uint32_t fcs;
-    bool stopping;
+    bool wait; /* receives block */
+    bool woken, stopping, closing;
+    pthread_t waker; /* if `woken` */
     struct queue queues[FP_MAX_QUEUES];
 };
 
@@ -93,6 +105,7 @@ static int load(const struct fp_host *host, const char *path, struct library *li
         {"pfring_zc_pkt_buff_data", &lib->pkt_buff_data},
         {"pfring_zc_stats", &lib->stats},
         {"pfring_zc_set_bpf_filter", &lib->set_bpf_filter},
+        {"pfring_zc_queue_breakloop", &lib->queue_breakloop},
     };
     lib->object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (lib->object == NULL)
@@ -118,7 +131,8 @@ static void describe(const struct library *lib, struct fp_caps *caps, uint32_t f
     *caps = (struct fp_caps){
         .size = sizeof *caps,
         .flags = FP_CAP_LIVE | FP_CAP_DROPS_KNOWN,
-        .tier = dlsym(lib->object, "fp_pfring_sim") != NULL ? FP_TIER_SIM : FP_TIER_HW, /* only the stand-in has that symbol */
+        .tier =
+            dlsym(lib->object, "fp_pfring_sim") != NULL ? FP_TIER_SIM : machine_tier(FP_TIER_HW), /* only the stand-in has that symbol */
         .ts_source = (flags & PFRING_ZC_HW_TIMESTAMP) != 0 ? FP_TS_HARDWARE : FP_TS_SOFTWARE,
         .queues = FP_MAX_QUEUES,
         .max_frame = LARGEST_BUFFER,
@@ -141,6 +155,7 @@ static int zc_probe(const struct fp_host *host, struct fp_caps *caps, char *err)
 
 struct choices {
     uint32_t cluster, buffer, flags;
+    bool block;
 };
 
 static int parse_options(const struct fp_host *host, const struct fp_open_args *args, struct choices *out, char *err)
@@ -162,10 +177,13 @@ static int parse_options(const struct fp_host *host, const struct fp_open_args *
             out->flags &= ~PFRING_ZC_SW_TIMESTAMP;
         else if (strcmp(key, "fcs") == 0 && strcmp(value, "keep") == 0)
             out->flags |= PFRING_ZC_DO_NOT_STRIP_FCS;
+        else if (strcmp(key, "wait") == 0 && (strcmp(value, "block") == 0 || strcmp(value, "spin") == 0))
+            out->block = strcmp(value, "block") == 0;
         else if (!(strcmp(key, "time") == 0 && strcmp(value, "software") == 0))
             return host->fail(
                 err, -EINVAL,
-                "pfring_zc: unknown option '%s=%s'; known: library=PATH, cluster=ID, buffer=OCTETS, time=software|hardware|none, fcs=keep",
+                "pfring_zc: unknown option '%s=%s'; known: library=PATH, cluster=ID, buffer=OCTETS, time=software|hardware|none, fcs=keep, "
+                "wait=spin|block",
                 key, value);
     }
     if (out->buffer < 64 || out->buffer > LARGEST_BUFFER)
@@ -176,7 +194,7 @@ static int parse_options(const struct fp_host *host, const struct fp_open_args *
 static int explain_cluster(const struct fp_host *host, int code, uint32_t id, char *err)
 {
     if (code == ENOBUFS || code == ENOMEM)
-        return host->fail(err, -ENOBUFS,
+        return host->fail(err, -ENODEV,
                           "pfring_zc: no hugepages for the buffers: `echo 1024 > /proc/sys/vm/nr_hugepages` and `mount -t hugetlbfs none "
                           "/dev/hugepages`");
     if (code == EBUSY || code == EEXIST)
@@ -196,12 +214,43 @@ static int explain_device(const struct fp_host *host, int code, const char *name
     if (code == EBUSY)
         return host->fail(err, -EBUSY, "pfring_zc: '%s' is in use by another program: close that one first", name);
     if (code == EACCES || code == EPERM)
-        return host->fail(err, -EACCES, "pfring_zc: no permission to open '%s': run as root", name);
+        return host->fail(err, -EPERM, "pfring_zc: no permission to open '%s': run as root", name);
     return host->fail(err, code > 0 ? -code : -EIO, "pfring_zc: cannot open '%s': %s", name, strerror(code));
+}
+
+static int64_t monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+/* Ends every receive that has been blocked for long enough, and all of them once the source is stopping. */
+static void *wake(void *argument)
+{
+    struct fp_source *source = argument;
+    while (!__atomic_load_n(&source->closing, __ATOMIC_ACQUIRE)) {
+        for (unsigned q = 0; q < source->nqueues; q++) {
+            struct queue *queue = &source->queues[q];
+            int64_t until = __atomic_load_n(&queue->until, __ATOMIC_ACQUIRE);
+            if (until == 0 || (monotonic_ns() < until && !__atomic_load_n(&source->stopping, __ATOMIC_ACQUIRE)))
+                continue;
+            __atomic_store_n(&queue->broken, true, __ATOMIC_RELEASE);
+            source->lib.queue_breakloop(queue->zc);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = WAKER_PERIOD}, NULL);
+    }
+    return NULL;
 }
 
 static void zc_close(struct fp_source *source)
 {
+    if (source->woken) {
+        __atomic_store_n(&source->closing, true, __ATOMIC_RELEASE);
+        pthread_join(source->waker, NULL);
+    }
+    if (FAULT(11, false, source->cluster != NULL))
+        source->lib.destroy_cluster(source->cluster); /* 11: the cluster before its devices */
     for (unsigned q = 0; q < source->nqueues; q++) {
         if (source->queues[q].zc != NULL)
             source->lib.close_device(source->queues[q].zc);
@@ -227,7 +276,7 @@ static int open_queue(struct fp_source *source, const struct fp_open_args *args,
     for (unsigned i = 0; i < BURST; i++) {
         queue->handles[i] = source->lib.get_packet_handle(source->cluster);
         if (queue->handles[i] == NULL)
-            return source->host->fail(err, -ENOMEM,
+            return source->host->fail(err, -EBUSY,
                                       "pfring_zc: the cluster's buffers are used up: raise the hugepages or ask for fewer workers");
     }
     if (args->filter != NULL && source->lib.set_bpf_filter(queue->zc, args->filter) < 0)
@@ -264,6 +313,14 @@ static int zc_open(const struct fp_host *host, const struct fp_open_args *args, 
         if (status < 0)
             goto out;
     }
+    if (choices.block && FAULT(7, true, false)) { /* 7: nobody ends a blocked receive */
+        if (pthread_create(&source->waker, NULL, wake, source) != 0) {
+            status = host->fail(err, -EAGAIN, "pfring_zc: no thread can be started");
+            goto out;
+        }
+        source->woken = true;
+    }
+    source->wait = choices.block;
     describe(&source->lib, caps, choices.flags);
     caps->queues = args->queues;
     caps->max_frame = choices.buffer;
@@ -272,13 +329,6 @@ static int zc_open(const struct fp_host *host, const struct fp_open_args *args, 
 out:
     zc_close(source);
     return status;
-}
-
-static int64_t monotonic_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
 static int64_t wall_ns(void)
@@ -308,6 +358,23 @@ static void fill(const struct fp_source *source, unsigned q, handle *from, struc
     };
 }
 
+/* One receive of the library, for at most `wait_ns`. Returns the number of packets, 0 when there were none, or -1 when the device delivers
+ * no more. */
+static int receive(struct fp_source *source, struct queue *queue, unsigned max, int64_t wait_ns)
+{
+    bool block = source->wait && wait_ns > 0;
+    handle *before[BURST];
+    memcpy(before, queue->handles, sizeof before);
+    if (block)
+        __atomic_store_n(&queue->until, monotonic_ns() + wait_ns, __ATOMIC_RELEASE);
+    int count = source->lib.recv_pkt_burst(queue->zc, queue->handles, max, block);
+    __atomic_store_n(&queue->until, 0, __ATOMIC_RELEASE);
+    if (FAULT(1, false, true))
+        memcpy(queue->handles, before, sizeof before); /* 1: ignores that the handles were swapped */
+    bool broken = count < 0 && __atomic_exchange_n(&queue->broken, false, __ATOMIC_ACQ_REL);
+    return broken && FAULT(8, true, false) ? 0 : count; /* 8: takes the end of a blocked receive for the end of the device */
+}
+
 static int zc_recv(struct fp_source *source, unsigned q, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err)
 {
     struct queue *queue = &source->queues[q];
@@ -316,28 +383,30 @@ static int zc_recv(struct fp_source *source, unsigned q, struct fp_packet *packe
         max = BURST;
     if (queue->finished)
         return FP_END;
+    if (FAULT(10, false, true))
+        queue->handles[0] = &(handle){0}; /* 10: offers a handle of its own making */
     for (;;) {
         bool last = __atomic_load_n(&source->stopping, __ATOMIC_ACQUIRE);
-        handle *before[BURST];
-        memcpy(before, queue->handles, sizeof before);
-        int count = source->lib.recv_pkt_burst(queue->zc, queue->handles, max, 0);
-        if (FAULT(1, false, true))
-            memcpy(queue->handles, before, sizeof before); /* 1: ignores that the handles were swapped */
+        int64_t left = last ? 0 : give_up - monotonic_ns();
+        int count = receive(source, queue, max, left);
         if (count < 0)
-            return source->host->fail(err, -EIO,
+            return source->host->fail(err, -ENODEV,
                                       "pfring_zc: the device stopped delivering: without a licence a 'zc:' device ends after five minutes "
                                       "(docs/pf_ring.md); otherwise check `ip link`");
         for (int i = 0; i < count; i++)
             fill(source, q, queue->handles[i], &packets[i]);
         if (FAULT(2, false, count > 0))
             source->lib.release_packet_handle(source->cluster, queue->handles[0]); /* 2: releases what the core still reads */
+        if (FAULT(9, false, count > 0))
+            queue->handles[0] = source->lib.get_packet_handle(source->cluster); /* 9: takes a new handle and leaks the one it had */
+        queue->received += (unsigned)count;
         if (count > 0)
             return count;
         if (last) {
             queue->finished = true;
             return FP_END;
         }
-        if (monotonic_ns() >= give_up) {
+        if (left <= 0) {
             *now_ns = wall_ns();
             return 0;
         }
@@ -345,27 +414,29 @@ static int zc_recv(struct fp_source *source, unsigned q, struct fp_packet *packe
     }
 }
 
-/* No release op: a burst's buffers stay ours until their handles are offered to the next receive. No breakloop either: no call of ours
- * blocks. */
+/* No release op: a burst's buffers stay ours until their handles are offered to the next receive. */
 
 static int zc_stop(struct fp_source *source, char *err)
 {
     (void)err;
-    __atomic_store_n(&source->stopping, true, __ATOMIC_RELEASE);
+    __atomic_store_n(&source->stopping, true, __ATOMIC_RELEASE); /* the waker ends what is blocked, until it is over */
     return 0;
 }
 
 static int zc_stats(struct fp_source *source, struct fp_stats *stats)
 {
     *stats = (struct fp_stats){0};
+    for (unsigned q = 0; q < source->nqueues; q++)
+        stats->received += source->queues[q].received;
     for (unsigned q = 0; q < source->nqueues; q++) {
         struct pfring_zc_stat one;
         if (source->lib.stats(source->queues[q].zc, &one) < 0) {
             stats->dropped = UINT64_MAX;
             return 0;
         }
-        stats->received += one.recv;
         stats->dropped += FAULT(6, one.drop, UINT64_C(0)); /* 6: hides the loss */
+        if (FAULT(12, false, true))
+            stats->received = one.recv; /* 12: believes the library's count, whatever it counts */
     }
     return 0;
 }

@@ -46,6 +46,8 @@ typedef struct pfring_ring pfring_ring;
 
 enum { PFRING_RX_ONLY_DIRECTION = 1 };
 
+#define PFRING_LONGEST 65535u /* octets of a frame, at most */
+
 #define PFRING_LONG_HEADER      (1u << 2)
 #define PFRING_PROMISC          (1u << 3)
 #define PFRING_TIMESTAMP        (1u << 4)

@@ -37,7 +37,11 @@ def _on_dpdk(row: dpdk.Row) -> Maker:
 
 
 def _on_sim(row: sims.Row) -> Maker:
-    return lambda stack: Place(stack.enter_context(sims.SimRig(row)), workers=row.workers)
+    def make(stack: ExitStack) -> Place:
+        rig = stack.enter_context(sims.VethSimRig(row) if row.live else sims.SimRig(row))
+        return Place(rig, KernelInjector() if row.live else None, workers=row.workers)
+
+    return make
 
 
 def _makers() -> dict[str, Maker]:
@@ -45,7 +49,7 @@ def _makers() -> dict[str, Maker]:
         {backend: _on_veth(backend) for backend in CARRIERS}
         | {row.name: _on_dpdk(row) for row in dpdk.ROWS}
         | {"dpdk": _on_dpdk(dpdk.ROWS[0])}
-        | {row.name: _on_sim(row) for row in sims.ROWS}
+        | {row.name: _on_sim(row) for row in (*sims.ROWS, *sims.LIVE_ROWS)}
     )
 
 

@@ -10,6 +10,8 @@ from flowparity.harness.interfaces import Capabilities, Needs
 from flowparity.links import LINK_NAMES, Refusal, find_ip
 from flowparity.profile import Profile
 
+_ETHERNET = 1
+_TAGS = (b"\x81\x00", b"\x88\xa8")  # that a kernel takes out of a frame
 _RESOLUTIONS = (1_000_000_000, 1_000_000, 1_000)
 
 
@@ -28,6 +30,7 @@ def needs_of(frames: Sequence[Frame]) -> Needs:
         truncated=any(len(frame.data) < frame.wirelen for frame in frames),
         interfaces=len({frame.interface for frame in frames}),
         fragments=any(map(_is_fragment, frames)),
+        priority_tags=any(frame.link == _ETHERNET and frame.data[12:14] in _TAGS and frame.data[14:16] == bytes(2) for frame in frames),
         metadata=any(frame.tags or frame.segments > 1 for frame in frames),
     )
 
@@ -56,6 +59,8 @@ def unmet(needs: Needs, can: Capabilities, profile: Profile) -> list[str]:
         out.append(f"times need {needs.time_resolution} ns, the path has {can.time_resolution} ns")
     if needs.earliest < can.earliest_time or needs.latest > can.latest_time:
         out.append("timestamps lie outside of what the path can carry")
+    if needs.priority_tags and not can.priority_tags:
+        out.append("a tag with TCI 0 is lost on the path")
     if needs.fragments and not can.fragments:
         out.append("IPv4 fragments are put together on the path")
     if needs.truncated and not can.truncated:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Links into the backends `netmap`, `pfring` and `pfring_zc` over the project's stand-ins for what a test machine cannot load. Tier `sim`.
 
-The stand-in is fed from a capture: the frames with the replay trailer, or as they are. For each link a file of settings names that capture and the number of
-rings; its path is the name of the port or device, so that one worker process serves any number of captures.
+Most rows feed the stand-in from a capture: the frames with the replay trailer, or as they are. For each link a file of settings names that capture and the
+number of rings; its path is the name of the port or device, so that one worker process serves any number of captures. The rows of a veth let the stand-in read
+what an injector sends into the other end, live, with the trailer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from types import MappingProxyType
 from flowparity.capture import read_capture, write_capture
 from flowparity.errors import UsageError
 from flowparity.harness.interfaces import Availability, Capabilities, Link, Rig, Tier
+from flowparity.harness.rigs.veth import VethLink, VethRig
 
 _TRAILER = 24
 _LONGEST_WITH_TRAILER = 65_535 - _TRAILER
@@ -39,6 +41,7 @@ class Row:
     prefix: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)  # of the stand-in, beside what each link says
     options: Mapping[str, str] = field(default_factory=dict)  # of the backend
+    live: bool = False  # fed by a veth
 
 
 WHOLE = {"buffer": "16384"}
@@ -64,6 +67,25 @@ ROWS = (
     Row("pfring_zc@sim:zc:4/4", "pfring_zc", rings=4, workers=4, prefix="zc:", options=WHOLE),
 )
 """BACKEND@sim[:RINGS/WORKERS]."""
+
+LIVE_ROWS = (
+    Row("netmap@sim:veth", "netmap", live=True),
+    Row("netmap@sim:veth:4/4", "netmap", rings=4, workers=4, live=True),
+    Row("pfring@sim:veth", "pfring", live=True),
+    Row("pfring_zc@sim:veth", "pfring_zc", options=WHOLE, live=True),
+    Row("pfring_zc@sim:zc:veth", "pfring_zc", prefix="zc:", options=WHOLE, live=True),
+)
+"""BACKEND@sim[:zc]:veth[:RINGS/WORKERS]."""
+
+
+def _available(backend: str) -> Availability:
+    path = stand_in(backend)
+    return Availability(True) if path.exists() else Availability(False, f"the stand-in {path} is not installed", "reinstall flowparity")
+
+
+def _preload(row: Row) -> tuple[str, ...]:
+    """What puts the stand-in into a process."""
+    return ("env", f"{'LD_PRELOAD' if row.backend == 'netmap' else 'FLOWPARITY_PFRING_LIBRARY'}={stand_in(row.backend)}")
 
 
 class SimRig(Rig):
@@ -100,13 +122,11 @@ class SimRig(Rig):
 
     def probe(self) -> Availability:
         """Whether the stand-in was installed."""
-        path = stand_in(self.row.backend)
-        return Availability(True) if path.exists() else Availability(False, f"the stand-in {path} is not installed", "reinstall flowparity")
+        return _available(self.row.backend)
 
     def prefix(self) -> tuple[str, ...]:
         """What puts the stand-in into the worker's process."""
-        variable = "LD_PRELOAD" if self.row.backend == "netmap" else "FLOWPARITY_PFRING_LIBRARY"
-        return ("env", f"{variable}={stand_in(self.row.backend)}")
+        return _preload(self.row)
 
     def restrict(self, capabilities: Capabilities) -> Capabilities:
         """What is left over a stand-in."""
@@ -121,7 +141,7 @@ class SimRig(Rig):
             time_tolerance=0 if self.trailer else capabilities.time_tolerance,
             latest_time=min(capabilities.latest_time, _LATEST),
             wire_length=self.trailer or capabilities.wire_length,
-            truncated=self.trailer,
+            truncated=self.trailer or capabilities.wire_length,
             interface_source=False,
             workers=min(capabilities.workers, _MOST_RINGS),
             run=capabilities.run - {"filter"},  # netmap has none, and the stand-in for PF_RING compiles none
@@ -169,3 +189,52 @@ class SimLink(Link):
     def __exit__(self, *_: object) -> None:
         for path in self._files:
             path.unlink(missing_ok=True)
+
+
+class VethSimRig(VethRig):
+    """A source of veth links for one row, whose receive ends a stand-in reads. `close` removes everything."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__("trailer")
+        self.name = row.name
+        self.row = row
+
+    def probe(self) -> Availability:
+        """Whether the stand-in was installed, and links can be made."""
+        available = _available(self.row.backend)
+        return super().probe() if available.ok else available
+
+    def prefix(self) -> tuple[str, ...]:
+        """The way into the namespace, with the stand-in and the number of its rings."""
+        variable, key = ("NETMAP", "rings") if self.row.backend == "netmap" else ("PFRING", "queues")
+        return (*super().prefix(), *_preload(self.row), f"FLOWPARITY_{variable}_SIM={key}={self.row.rings}")
+
+    def restrict(self, capabilities: Capabilities) -> Capabilities:
+        """What is left over a veth and a stand-in."""
+        zero_copy = self.row.backend == "pfring_zc"
+        left = super().restrict(capabilities)
+        return replace(
+            left,
+            tier=Tier.SIM,
+            max_frame=min(left.max_frame, capabilities.max_frame - _TRAILER) if zero_copy else min(left.max_frame, _LONGEST_WITH_TRAILER),
+            wire_length=True,  # the trailer says it
+            priority_tags=self.row.backend == "netmap" or self.row.prefix == "zc:",
+            workers=min(capabilities.workers, _MOST_RINGS),
+            run=capabilities.run - {"filter"},
+        )
+
+    def link(self, capture: Path, queues: int = 1, *, ordinals: bool = False) -> VethLink:
+        """A link for a capture with the trailer; its frames are dealt to the rings by the stand-in."""
+        return _VethSimLink(self, "trailer", 1)
+
+
+class _VethSimLink(VethLink):
+    def __init__(self, rig: VethSimRig, carrier: str, queues: int) -> None:
+        super().__init__(rig, carrier, queues)
+        self._row = rig.row
+
+    def __enter__(self) -> VethLink:
+        super().__enter__()
+        self.receive = self._row.prefix + self.receive
+        self.subject_options = MappingProxyType(dict(self._row.options))
+        return self

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Exercises the semantics of netmap that the backend relies on, over the two ends of a pipe, and prints a transcript without
- * machine-dependent numbers: the transcript of the real module and that of the stand-in (strict=0,traps=0) must be the same. Exit status 0
- * when it ran to its end, 3 when there is no netmap.
+ * Exercises the semantics of netmap that the backend relies on, over the two ends of a pipe and three ports of a switch, and prints a
+ * transcript without machine-dependent numbers: the transcript of the real module and that of the stand-in (strict=0,traps=0) must be the
+ * same. Exit status 0 when it ran to its end, 3 when there is no netmap.
  *
  * Usage: netmap_abi_probe [PIPE-NAME]     (default: fpprobe)
  */
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -40,14 +41,12 @@ static int register_port(int fd, const char *name, uint64_t flags, uint32_t mode
     return ioctl(fd, NIOCCTRL, &header) == 0 ? 0 : errno;
 }
 
-static struct side open_side(char mark, uint64_t flags)
+static struct side open_port(const char *name, const char *shown)
 {
-    char name[64];
     struct nmreq_register reg;
     struct side side = {.fd = open("/dev/netmap", O_RDWR)};
-    snprintf(name, sizeof name, "%s%c1", pipe_name, mark);
-    int code = register_port(side.fd, name, flags, NR_REG_ALL_NIC, 0, NETMAP_API, &reg);
-    printf("register %c: %s\n", mark, error_name(code));
+    int code = register_port(side.fd, name, 0, NR_REG_ALL_NIC, 0, NETMAP_API, &reg);
+    printf("register %s: %s\n", shown, error_name(code));
     if (code != 0)
         exit(1);
     side.memory = mmap(NULL, reg.nr_memsize, PROT_READ | PROT_WRITE, MAP_SHARED, side.fd, 0);
@@ -61,6 +60,13 @@ static struct side open_side(char mark, uint64_t flags)
     side.tx = (struct netmap_ring *)((char *)side.nifp + side.nifp->ring_ofs[0]);
     side.rx = (struct netmap_ring *)((char *)side.nifp + side.nifp->ring_ofs[tx + host]);
     return side;
+}
+
+static struct side open_end(const char *mark)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s%s1", pipe_name, mark);
+    return open_port(name, mark);
 }
 
 static unsigned space(const struct netmap_ring *r)
@@ -149,6 +155,23 @@ static void levels(struct side *a, struct side *b)
     printf("all taken: rx %u\n", space(b->rx));
 }
 
+static void epolls(struct side *a, struct side *b)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int set = epoll_create1(0);
+    printf("epoll_ctl: %s\n", epoll_ctl(set, EPOLL_CTL_ADD, b->fd, &event) == 0 ? "0" : error_name(errno));
+    printf("epoll with nothing there: %d\n", epoll_wait(set, &event, 1, 20));
+    put(a->tx, 60, 0x88, 0);
+    ioctl(a->fd, NIOCTXSYNC, NULL);
+    int ready = epoll_wait(set, &event, 1, 20);
+    printf("epoll with a frame: %d%s, rx %u\n", ready, ready == 1 && (event.events & EPOLLIN) != 0 ? " EPOLLIN" : "", space(b->rx));
+    ready = epoll_wait(set, &event, 1, 20);
+    printf("epoll again, nothing taken: %d\n", ready);
+    take_all(b);
+    printf("epoll, all taken: %d\n", epoll_wait(set, &event, 1, 20));
+    close(set);
+}
+
 static void fragments(struct side *a, struct side *b)
 {
     put(a->tx, 100, 0x55, NS_MOREFRAG);
@@ -178,6 +201,36 @@ static void abuse(struct side *a, struct side *b)
     poll_says(b, "with an illegal head");
 }
 
+/* A frame between two of the addresses 02:00:00:00:00:0N; what then lies in the three receive rings, which are emptied. */
+static void switched(struct side *ports, unsigned from, unsigned source, unsigned destination)
+{
+    struct netmap_ring *tx = ports[from].tx;
+    unsigned char *frame = octets(tx, tx->head);
+    put(tx, 60, 0, 0);
+    frame[0] = frame[6] = 2;
+    frame[5] = (unsigned char)destination;
+    frame[11] = (unsigned char)source;
+    ioctl(ports[from].fd, NIOCTXSYNC, NULL);
+    printf("switch: %u to %u by port %c:", source, destination, 'a' + (int)from);
+    for (unsigned i = 0; i < 3; i++) {
+        ioctl(ports[i].fd, NIOCRXSYNC, NULL);
+        printf(" %c %u", 'a' + (int)i, space(ports[i].rx));
+        take_all(&ports[i]);
+    }
+    printf("\n");
+}
+
+static void vale(void)
+{
+    struct side ports[3] = {open_port("valefp:a", "a"), open_port("valefp:b", "b"), open_port("valefp:c", "c")};
+    switched(ports, 0, 1, 2); /* nobody has seen 2 send */
+    switched(ports, 1, 2, 1);
+    switched(ports, 0, 1, 2);
+    switched(ports, 0, 2, 1); /* 2 has moved, and 1 is where this came from */
+    for (unsigned i = 0; i < 3; i++)
+        close(ports[i].fd);
+}
+
 static void ownership(void)
 {
     char name[64];
@@ -203,13 +256,15 @@ int main(int argc, char **argv)
     close(fd);
     constants();
     refusals();
-    struct side a = open_side('{', 0), b = open_side('}', 0);
+    struct side a = open_end("{"), b = open_end("}");
     delivery(&a, &b);
     levels(&a, &b);
+    epolls(&a, &b);
     fragments(&a, &b);
     abuse(&a, &b);
     close(a.fd);
     close(b.fd);
+    vale();
     ownership();
     printf("end\n");
     return 0;
