@@ -62,12 +62,8 @@ static uint64_t of_stream(const struct fp_stream *s, unsigned value)
         return ignored(face->account);
     case V_FLOWS_NOT_SENT:
         return s->account.not_sent_records;
-    case V_PACKETS_NOT_SENT:
+    default: /* V_PACKETS_NOT_SENT */
         return s->account.not_sent_packets;
-    case V_BOOT_MS:
-        return (uint64_t)face->boot * 1000;
-    default:
-        return 0;
     }
 }
 

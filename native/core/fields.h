@@ -52,7 +52,6 @@ enum fp_value {
     V_PACKETS_IGNORED,
     V_FLOWS_NOT_SENT,
     V_PACKETS_NOT_SENT,
-    V_BOOT_MS,
 };
 
 #define FP_VARIABLE    65535u
