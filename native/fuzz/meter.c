@@ -9,6 +9,7 @@
  */
 #include "meter.h"
 
+#include <sanitizer/asan_interface.h>
 #include <sys/types.h>
 
 #include "clock.h"
@@ -173,11 +174,13 @@ static void run(const struct fp_config *config, const struct program *p, struct 
         unsigned n = p->count - done < config->batch ? p->count - done : config->batch;
         int64_t now = config->wall && done ? p->packets[done - 1].ts_ns : FP_NS_NONE;
         fp_meter_batch(&m, p->packets + done, n, now);
+        ASAN_POISON_MEMORY_REGION(p->frames[done], n * sizeof *p->frames); /* they are released now */
         if (config->wall)
             fp_meter_idle(&m, now);
         REQUIRE(a->metered_packets == t->packets + a->resident_packets);
     }
     fp_meter_idle(&m, FP_NS_NONE); /* what is on its way */
+    ASAN_UNPOISON_MEMORY_REGION(p->frames, sizeof p->frames);
     if (m.newest != INT64_MIN)
         fp_meter_finish(&m, m.newest);
     REQUIRE(a->received == p->count);
