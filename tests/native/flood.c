@@ -112,6 +112,7 @@ static void time_meter(uint64_t seed, const struct fp_packet *packets, double le
         double ns;
         for (unsigned i = 0; i < FLOWS; i += BATCH)
             fp_meter_batch(&m, packets + i, BATCH, FP_NS_NONE);
+        fp_meter_idle(&m, FP_NS_NONE);
         ns = (double)(cpu_time() - start) / FLOWS;
         least[pass > 0] = ns < least[pass > 0] ? ns : least[pass > 0];
     }

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the C programs of these tests from the core's own sources."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NATIVE = HERE.parents[1] / "native"
+CORE = ("meter.c", "parse.c", "table.c")
+
+
+SANITIZERS = {"address": ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"], "thread": ["-g", "-fsanitize=thread"]}
+"""By FLOWPARITY_SANITIZED, which ci/sanitize sets."""
+
+
+def _environment() -> dict[str, str]:
+    """Without the runtime that ci/sanitize has Python load: the programs bring their own, and the compiler needs none."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
+def build(name: str, directory: Path, options: Sequence[str] = ()) -> Path:
+    """The program NAME.c beside the metering process, in this directory. CC, CFLAGS (of ci/coverage) and FLOWPARITY_SANITIZED are heeded."""
+    program = directory / name
+    sources = [HERE / f"{name}.c", *(NATIVE / "core" / each for each in CORE)]
+    flags = [f"-DFP_MUTANT_ID={os.environ.get('FLOWPARITY_MUTANT', 0)}", f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'core'}"]
+    flags += SANITIZERS.get(os.environ.get("FLOWPARITY_SANITIZED", ""), [])
+    compiler = [os.environ.get("CC", "gcc"), "-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
+    command = [*compiler, *flags, *shlex.split(os.environ.get("CFLAGS", "")), *sources, *options, "-o", program]
+    subprocess.run(command, check=True, capture_output=True, env=_environment())
+    return program
+
+
+def run(program: Path, *arguments: str) -> list[str]:
+    """The lines that it prints."""
+    return subprocess.run([program, *arguments], check=True, capture_output=True, text=True, env=_environment()).stdout.splitlines()
