@@ -45,7 +45,7 @@ class Wire(Rig):
     receive: str
     longest: int
     mtu: int = 0  # of both ends; 0 if they are no interfaces
-    priority_tags: bool = True  # a tag with TCI 0 arrives
+    priority_tags: bool = True  # a tag with VLAN ID 0 arrives
     learns: bool = False  # a switch: does not carry a frame to where its destination was seen to send from
 
     def fits(self, case: Case) -> bool:

@@ -56,6 +56,7 @@ FAULTS: list[tuple[Row, int, str, str | None]] = [
     (NETMAP, 14, "delivers half a frame", None),
     (NETMAP, 15, "looks at the first ring only", None),
     (NETMAP, 17, "takes a signal for a fault of the port", None),
+    (NETMAP, 18, "takes a full ring for an empty one", None),
     (RING, 1, "keeps a frame that is only lent", None),
     (RING, 4, "receives before the ring is enabled", "before enable_ring"),
     (LIVE_RING, 9, "takes a pause for the end", None),
@@ -141,7 +142,7 @@ def test_caught(built: Path, traffic: Case, row: Row, fault: int, what: str, wor
 
 
 def test_there_are_enough() -> None:
-    assert len({(row.backend, fault) for row, fault, _, _ in FAULTS}) >= 26
+    assert len({(row.backend, fault) for row, fault, _, _ in FAULTS}) >= 27
 
 
 @pytest.mark.parametrize(("fault", "status"), [(0, Status.PASS), (12, Status.FAIL)])

@@ -188,6 +188,8 @@ static unsigned scan_rings(struct port *port, struct fp_packet *packets, unsigne
     for (unsigned i = 0; i < rings && count < max; i++) {
         struct ring *ring = &port->rings[(port->turn + i) % rings];
         uint32_t tail = FAULT(1, ring->nr->tail, after(ring->nr, ring->nr->tail)); /* 1: reads past tail */
+        if (FAULT(18, false, after(ring->nr, tail) == ring->scan))                 /* 18: takes a full ring for an empty one */
+            continue;
         while (count < max && ring->scan != tail) {
             int taken = take_frame(port, ring, tail, &packets[count]);
             if (taken == 0)

@@ -70,7 +70,7 @@ class Capabilities:
     interface_source: bool = False
     mixed_links: bool = True  # captures with several link types
     fragments: bool = True  # IPv4 fragments arrive as they were sent
-    priority_tags: bool = True  # an outermost tag whose TCI is 0 arrives
+    priority_tags: bool = True  # an outermost tag with VLAN ID 0 arrives
     workers: int = 1
     coalesces: bool = False
     splits: bool = False
@@ -96,7 +96,7 @@ class Needs:
     truncated: bool
     interfaces: int
     fragments: bool = False  # some are IPv4 fragments
-    priority_tags: bool = False  # some have an outermost tag whose TCI is 0
+    priority_tags: bool = False  # some have an outermost tag with VLAN ID 0
     metadata: bool = False  # frames carry stripped tags or segment counts
 
 

@@ -30,9 +30,14 @@ def needs_of(frames: Sequence[Frame]) -> Needs:
         truncated=any(len(frame.data) < frame.wirelen for frame in frames),
         interfaces=len({frame.interface for frame in frames}),
         fragments=any(map(_is_fragment, frames)),
-        priority_tags=any(frame.link == _ETHERNET and frame.data[12:14] in _TAGS and frame.data[14:16] == bytes(2) for frame in frames),
+        priority_tags=any(map(_is_priority_tagged, frames)),
         metadata=any(frame.tags or frame.segments > 1 for frame in frames),
     )
+
+
+def _is_priority_tagged(frame: Frame) -> bool:
+    """Whether the outermost tag of a frame says nothing but a priority, which some drivers drop (e1000)."""
+    return frame.link == _ETHERNET and frame.data[12:14] in _TAGS and int.from_bytes(frame.data[14:16], "big") & 0xFFF == 0
 
 
 def _is_fragment(frame: Frame) -> bool:
@@ -60,7 +65,7 @@ def unmet(needs: Needs, can: Capabilities, profile: Profile) -> list[str]:
     if needs.earliest < can.earliest_time or needs.latest > can.latest_time:
         out.append("timestamps lie outside of what the path can carry")
     if needs.priority_tags and not can.priority_tags:
-        out.append("a tag with TCI 0 is lost on the path")
+        out.append("a tag with VLAN ID 0 may be lost on the path")
     if needs.fragments and not can.fragments:
         out.append("IPv4 fragments are put together on the path")
     if needs.truncated and not can.truncated:

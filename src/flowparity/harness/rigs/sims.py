@@ -72,6 +72,7 @@ LIVE_ROWS = (
     Row("netmap@sim:veth", "netmap", live=True),
     Row("netmap@sim:veth:4/4", "netmap", rings=4, workers=4, live=True),
     Row("pfring@sim:veth", "pfring", live=True),
+    Row("pfring@sim:veth:4/4", "pfring", rings=4, workers=4, live=True),
     Row("pfring_zc@sim:veth", "pfring_zc", options=WHOLE, live=True),
     Row("pfring_zc@sim:zc:veth", "pfring_zc", prefix="zc:", options=WHOLE, live=True),
 )
