@@ -337,14 +337,41 @@ static inline int ps_bind_to(const struct fp_host *host, const struct ps_common 
     return 0;
 }
 
-/* Wire segments of a frame of `len` octets that the kernel coalesced (S-SUP-1). The kernel's hdr_len is the linear part of its buffer and
- * not the headers' length; where the transport header starts it says as csum_start, because the checksum of a frame to be cut is still to
- * be done. */
+/* Where the transport header of a whole frame starts, behind tags, IPv4 options and IPv6 extension headers; 0 if it is not found. */
+static inline uint32_t ps_transport(const uint8_t *frame, uint32_t len)
+{
+    uint32_t at = 14; /* behind the type */
+    uint16_t type;
+    uint8_t next;
+
+    if (len < at)
+        return 0;
+    type = (uint16_t)(frame[12] << 8 | frame[13]);
+    while ((type == ETH_P_8021Q || type == ETH_P_8021AD || type == 0x9100) && at + 4 <= len) {
+        type = (uint16_t)(frame[at + 2] << 8 | frame[at + 3]);
+        at += 4;
+    }
+    if (type == ETH_P_IP && at + 20 <= len)
+        return at + (frame[at] & 0x0Fu) * 4;
+    if (type != ETH_P_IPV6 || at + 40 > len)
+        return 0;
+    next = frame[at + 6];
+    at += 40;
+    while ((next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS) && at + 2 <= len) {
+        next = frame[at];
+        at += (frame[at + 1] + 1u) * 8;
+    }
+    return at;
+}
+
+/* Wire segments of a frame of `len` octets that the kernel or the card coalesced (S-SUP-1). The kernel's hdr_len is the linear part of its
+ * buffer and not the headers' length. Where the transport header starts it says as csum_start while the checksum is still to be done; a
+ * card that merged and checked leaves it to be looked for. */
 static inline uint16_t ps_segments(const struct virtio_net_hdr *h, const uint8_t *frame, uint32_t caplen, uint32_t len)
 {
-    uint32_t headers = h->csum_start, payload;
+    uint32_t headers = h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM ? h->csum_start : ps_transport(frame, caplen), payload;
 
-    if (h->gso_type == VIRTIO_NET_HDR_GSO_NONE || !h->gso_size || !(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
+    if (h->gso_type == VIRTIO_NET_HDR_GSO_NONE || !h->gso_size || !headers)
         return 1;
     if ((h->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == PS_GSO_UDP_L4)
         headers += 8;

@@ -261,6 +261,22 @@ static int until_end(int64_t end, int64_t ticks, int wait_ms)
     return end && left < wait_ms ? (int)left : wait_ms;
 }
 
+/* Describes up to `max` frames of the block in hand. */
+static unsigned take(const struct fp_source *s, unsigned queue, struct queue *q, struct fp_packet *packets, unsigned max)
+{
+    unsigned n = 0;
+
+    for (; n < max && q->left; q->left--) {
+        const struct tpacket3_hdr *h = q->frame;
+        /* A frame that the kernel gave up half-way (no virtio-net header can say its offload) leaves its place in the block, with whatever
+         * was there before; it is in tp_drops. */
+        if (h->tp_status & TP_STATUS_USER)
+            describe(s, queue, h, &packets[n++]);
+        q->frame = (struct tpacket3_hdr *)((uint8_t *)h + h->tp_next_offset);
+    }
+    return n;
+}
+
 static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *packets, unsigned max, int wait_ms, int64_t *now_ns, char *err)
 {
     struct queue *q = &s->queue[queue];
@@ -268,10 +284,15 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
 
     /* The clocks are read before the ring: a frame stamped before that is in it by now, or within the visibility bound. */
     *now_ns = li_now(CLOCK_REALTIME);
-    while (!q->left) {
+    for (;;) {
         int64_t end = atomic_load(&s->end), ticks = li_now(CLOCK_MONOTONIC);
-        if (next_block(s, q))
-            break;
+        if (q->left || next_block(s, q)) {
+            n = take(s, queue, q, packets, max);
+            if (n)
+                break;
+            give_back(s, q);
+            continue;
+        }
         if (end && ticks >= end)
             return FP_END;
         if (!wait_ms)
@@ -285,12 +306,6 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
         }
         wait_ms = 0;
         *now_ns = li_now(CLOCK_REALTIME);
-    }
-    for (n = 0; n < max && q->left; n++) {
-        const struct tpacket3_hdr *h = q->frame;
-        describe(s, queue, h, &packets[n]);
-        q->frame = (struct tpacket3_hdr *)((uint8_t *)h + h->tp_next_offset);
-        q->left--;
     }
     q->held = true;
     atomic_fetch_add_explicit(&q->received, n, memory_order_relaxed);

@@ -33,7 +33,7 @@ struct queue {
     uint8_t *frames;
     struct slot *slots;
     struct mmsghdr *messages;
-    atomic_ulong received;
+    atomic_ulong received, unreadable;
     pthread_mutex_t counting; /* the kernel's counters start again at every look */
     uint64_t packets, dropped;
 };
@@ -315,7 +315,7 @@ static void describe(const struct fp_source *s, unsigned queue, const struct mms
         p->segments = ps_segments(&slot->offload, p->data, p->caplen, p->wirelen);
 }
 
-/* Up to `n` frames that are there now: their number, 0, or -errno. */
+/* Up to `n` frames that are there now: their number, 0, -EAGAIN if one was lost and there may be more, or another -errno. */
 static int take(const struct fp_source *s, struct queue *q, unsigned n)
 {
     ssize_t rc;
@@ -332,6 +332,10 @@ static int take(const struct fp_source *s, struct queue *q, unsigned n)
     }
     if (rc >= 0)
         return (int)rc;
+    if (errno == EINVAL) { /* a frame whose offload no virtio-net header can say (UDP fragmentation, SCTP): the kernel has thrown it away */
+        atomic_fetch_add_explicit(&q->unreadable, 1, memory_order_relaxed);
+        return -EAGAIN;
+    }
     return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
@@ -349,6 +353,8 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
             atomic_fetch_add_explicit(&q->received, (unsigned long)n, memory_order_relaxed);
             return n;
         }
+        if (n == -EAGAIN)
+            continue;
         if (n < 0 && n != -ENETDOWN)
             return s->host->fail(err, n, "interface %s: cannot be read: %s", s->common.interface.name, strerror(-n));
         if (n == -ENETDOWN && (rc = li_still_there(s->host, &s->common.interface, q->fd, err)))
@@ -404,7 +410,7 @@ static int stats(struct fp_source *s, struct fp_stats *out)
         pthread_mutex_lock(&q->counting);
         count(q);
         out->received += atomic_load_explicit(&q->received, memory_order_relaxed);
-        out->dropped += q->dropped;
+        out->dropped += q->dropped + atomic_load_explicit(&q->unreadable, memory_order_relaxed);
         pthread_mutex_unlock(&q->counting);
     }
     return 0;
