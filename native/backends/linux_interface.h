@@ -6,7 +6,10 @@
 #ifndef FLOWPARITY_LINUX_INTERFACE_H
 #define FLOWPARITY_LINUX_INTERFACE_H
 
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -57,6 +60,21 @@ static inline int li_open(const struct fp_host *host, struct li_interface *i, ch
 out_fd:
     close(fd);
     return rc;
+}
+
+/* Whether the interface takes VLAN tags out of the frames that it receives and keeps them beside. */
+static inline bool li_takes_tags(const struct li_interface *i)
+{
+    struct ethtool_value flags = {.cmd = ETHTOOL_GFLAGS};
+    struct ifreq ifr = {.ifr_data = (char *)&flags};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool takes;
+
+    strcpy(ifr.ifr_name, i->name);
+    takes = fd >= 0 && ioctl(fd, SIOCETHTOOL, &ifr) == 0 && flags.data & ETH_FLAG_RXVLAN;
+    if (fd >= 0)
+        close(fd);
+    return takes;
 }
 
 /* After an error on a socket: 0 when the interface is still there (it may come up again), else -EIO. */

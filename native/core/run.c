@@ -61,6 +61,16 @@ static void warn_of_v5(struct fp_run *r)
     }
 }
 
+static void warn_of_source(struct fp_run *r)
+{
+    if (r->caps.flags & FP_CAP_COALESCES)
+        warn_about(r, "the source may give merged segments as one packet: packets and octets are then too low (S-SUP-2); switch "
+                      "offloads off: 'ethtool -K INTERFACE gro off lro off', on a veth 'tso off gso off' at its peer");
+    if (r->caps.flags & FP_CAP_LOSES_TAGS)
+        warn_about(r, "VLAN tags that the interface takes out of frames do not arrive, their VLAN is then 0 (S-LNK-2); 'ethtool -K "
+                      "INTERFACE rxvlan off', on a veth also 'txvlan off' at its peer");
+}
+
 static int check(const struct fp_run *r, char *err)
 {
     const struct fp_config *c = &r->config;
@@ -106,6 +116,7 @@ static int open_source(struct fp_run *r, char *err)
     if (rc)
         return rc;
     r->caps = caps;
+    warn_of_source(r);
     return 0;
 }
 

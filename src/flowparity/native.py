@@ -40,6 +40,7 @@ class BackendCaps:
     live: bool
     interface: bool
     stamps_sequence: bool
+    loses_tags: bool
     ts_source: str
     queues: int
     min_frame: int
@@ -96,6 +97,7 @@ def _caps(c: Any) -> BackendCaps:
         live=has(lib.FP_CAP_LIVE),
         interface=has(lib.FP_CAP_INTERFACE),
         stamps_sequence=has(lib.FP_CAP_STAMPS_SEQUENCE),
+        loses_tags=has(lib.FP_CAP_LOSES_TAGS),
         ts_source=_TS_SOURCES[c.ts_source],
         queues=c.queues,
         min_frame=c.min_frame,

@@ -89,6 +89,22 @@ def test_a_key_meets_one_worker(rigs: Rigs, row: Row) -> None:
     assert len(set.union(*hosts.values())) > 1
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("taken", [True, False], ids=["tags-taken-out", "tags-left-in"])
+def test_who_loses_tags_says_so(rigs: Rigs, row: Row, taken: bool) -> None:
+    """An XDP program sees no tag that the interface holds beside the frame; the other backends put it back (S-LNK-2)."""
+    rig = rigs("txtime")
+    with rig.bare_link() as link:
+        rig.namespace.ask("tags", name=link.receive, on=taken)
+
+        def declared() -> tuple[bool, bool]:
+            with Exporter(_config(row, input=link.receive)) as exporter:
+                return exporter.capabilities.loses_tags, any("S-LNK-2" in warning for warning in exporter.warnings)
+
+        says = taken and row.backend == "af_xdp"
+        assert inside(rig.namespace, declared) == (says, says)
+
+
 @pytest.mark.parametrize("row", PACKET_ROWS, ids=lambda row: row.name)
 def test_outgoing_copies_are_not_received(rigs: Rigs, row: Row) -> None:
     """A frame that leaves by the metered interface is no frame of it (FLOW-CNT-17)."""

@@ -12,7 +12,8 @@
  *    metadata. Frames without them have no time.
  *  - burst: no metadata, for drivers that have none. All frames of a burst get the time at which they were read.
  *
- * Frames longer than a buffer come in several (XDP_USE_SG). Tags stay in the frame. The network card chooses the queue, so several workers
+ * Frames longer than a buffer come in several (XDP_USE_SG). Tags stay in the frame; those that the card took out are lost, and the
+ * capability says so. The network card chooses the queue, so several workers
  * split keys (S-CMP-2).
  */
 #include <bpf/bpf.h>
@@ -391,6 +392,8 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
      * frames. */
     if (!s->native)
         caps->flags |= FP_CAP_COALESCES;
+    if (li_takes_tags(&s->interface))
+        caps->flags |= FP_CAP_LOSES_TAGS;
     *out = s;
     return 0;
 }

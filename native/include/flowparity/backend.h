@@ -89,6 +89,7 @@ struct fp_packet {
 #define FP_CAP_INTERFACE       (1u << 6) /* gives fp_packet.interface */
 #define FP_CAP_HOLDS_BURSTS    (1u << 7) /* several bursts of a queue may be held before release */
 #define FP_CAP_STAMPS_SEQUENCE (1u << 8) /* gives fp_packet.seq */
+#define FP_CAP_LOSES_TAGS      (1u << 9) /* tags that the card or the kernel took out of a frame may not arrive (S-LNK-2) */
 
 struct fp_caps {
     uint32_t size;          /* sizeof(struct fp_caps) of the backend */

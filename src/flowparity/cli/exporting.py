@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -83,6 +83,7 @@ def run_native_export(backend: str, source: str, profile: Profile, collectors: t
     config = RunConfig(backend=backend, input=source, profile=profile, collectors=collectors, **settings)
     asked = threading.Event()
     with Exporter(config) as exporter, ExitStack() as stack, progress(f"exporting {source}"):
+        _warn(exporter.warnings)
         if metrics is not None:
             stack.enter_context(MetricsServer(*endpoint(metrics, "--metrics"), exporter.snapshot))
 
@@ -96,6 +97,11 @@ def run_native_export(backend: str, source: str, profile: Profile, collectors: t
             return run_stoppable(exporter.run, exporter.stop, tick)
         finally:
             signal.signal(signal.SIGUSR1, before)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        note(f"warning: {warning}")
 
 
 def _setter(event: threading.Event) -> Any:
@@ -117,4 +123,6 @@ def run_reference_export(capture: Path, profile: Profile, collectors: tuple[Coll
     with ExitStack() as stack:
         streams: Mapping[str, ExportStream] = {name: stack.enter_context(UdpStream(host, port, mtu=mtu)) for name, host, port in collectors}
         with progress(f"metering {capture}"):
-            return run_reference(frames, profile, streams, workers=workers, nanoseconds=nanoseconds)
+            outcome = run_reference(frames, profile, streams, workers=workers, nanoseconds=nanoseconds)
+    _warn(outcome.warnings)
+    return outcome

@@ -60,6 +60,6 @@ def _abilities(caps: Any) -> str:
     if caps is None:
         return ""
     words = ["exact times" if caps.exact_time else "times to the bound" if caps.ts_tolerance is not None else "times unbounded", f"{caps.queues} queues"]
-    words += [name for name in ("live", "coalesces", "splits") if getattr(caps, name)]
+    words += [name for name in ("live", "coalesces", "splits", "loses_tags") if getattr(caps, name)]
     words += ["drops counted"] if caps.drops_known else []
     return ", ".join(words)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flowparity.cli.options import ProfileChoice, Versions, formats_of, takes_profile
-from flowparity.cli.output import Format, accounting_document, accounting_text, errors_console, note, print_json, record_printer
+from flowparity.cli.output import Format, accounting_document, accounting_text, note, print_json, record_printer
 from flowparity.errors import UsageError
 
 Capture = Annotated[Path, typer.Argument(help="A pcap or pcapng file.", readable=False, show_default=False)]
@@ -127,8 +127,6 @@ def export(
         print_json(accounting_document(result.accounting) | {"workers": workers_documents, "warnings": list(result.warnings), "counters": counters})
     else:
         note(accounting_text(result.accounting, counters, live=live))
-    for warning in result.warnings:
-        errors_console().print(f"warning: {warning}", soft_wrap=True, markup=False)
     if result.error is not None:
         raise result.error
     return 1 if result.accounting.broken() else 0

@@ -25,6 +25,7 @@ from flowparity.harness.rigs.handshake import carries_times
 
 _SIOCETHTOOL = 0x8946
 _SET = {"gro": 0x2C, "gso": 0x24, "tso": 0x1F, "tx": 0x17}  # ETHTOOL_SGRO, _SGSO, _STSO, _STXCSUM
+_GET_FLAGS, _SET_FLAGS, _TAGS = 0x25, 0x26, 0x180  # ETHTOOL_GFLAGS, _SFLAGS; ETH_FLAG_TXVLAN, _RXVLAN
 _GET = {"gro": 0x2B, "gso": 0x23, "tso": 0x1E, "tx": 0x16}
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x0002_0000, 0x4000, 0x4_0000
 _SYSFS = Path("/sys")
@@ -64,6 +65,7 @@ class Holder:
                 self._ethtool(name, _SET[feature], 0)
             if self._ethtool(name, _GET["gro"], 0):
                 raise OSError(f"{name}: generic receive offload cannot be turned off")
+            self.do_tags(name, False)
             self._route.link("set", index=self._index(name), state="up")
         return {}
 
@@ -85,6 +87,12 @@ class Holder:
     def do_offload(self, name: str, feature: str, on: bool) -> dict[str, Any]:
         """Switches gro, gso, tso or tx."""
         self._ethtool(name, _SET[feature], int(on))
+        return {}
+
+    def do_tags(self, name: str, on: bool) -> dict[str, Any]:
+        """Whether the interface takes VLAN tags out of frames, and puts them into frames, by itself (rxvlan, txvlan)."""
+        flags = self._ethtool(name, _GET_FLAGS, 0)
+        self._ethtool(name, _SET_FLAGS, flags | _TAGS if on else flags & ~_TAGS)
         return {}
 
     def do_offloads(self) -> dict[str, Any]:
