@@ -1,25 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backends `netmap` and `pfring` over the real kernel modules: `python -m tests.sims.real [NIC NIC]`, as root, with the modules loaded.
+"""The backends `netmap` and `pfring` over the real kernel modules: `python -m tests.sims.real [NIC NIC [WIRE…]]`, as root, with the modules loaded.
 
-Frames go through a netmap pipe, between two ports of a VALE switch, and from the first NIC to the second (which must be wired to each other), with the replay
-trailer, and what was exported is compared with the reference at every level. A switch learns addresses: a frame whose destination was seen to send goes
-to that one's port alone, so no port, a third one neither, receives both directions of a capture; the run over VALE takes captures of one direction.
-Prints a transcript with the tier of each result; status 1 if anything differs.
+Frames go through a netmap pipe, between two ports of a VALE switch, over a veth pair with four queues of its own, and from the first NIC to the second (which
+must be wired to each other), with the replay trailer, and what was exported is compared with the reference at every level. A switch learns addresses: a frame
+whose destination was seen to send goes to that one's port alone, so no port, a third one neither, receives both directions of a capture: the run over VALE has
+captures of one direction. Then the service and a replay as two programs, once at leisure and once while the exporter sleeps, so that frames are lost: told by
+PF_RING, by nobody but the trailers with netmap. Prints a transcript with the tier of each result; status 1 if anything differs.
 """
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from flowparity.capture import write_capture
 from flowparity.harness.cases import Case, cases_of
 from flowparity.harness.engine import Bench, Place, Settings
 from flowparity.harness.interfaces import Availability, Capabilities, Injection, Injector, Link, Rig
 from flowparity.harness.results import Status
 from flowparity.native import Player
+from tests.sims.service import frames_of, seen, serve, wanted
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = (
@@ -34,6 +41,8 @@ CASES = (
 )
 _TRAILER = 24
 _ETHERNET = 14
+_MANY = 30_000  # frames while nobody reads; PF_RING's ring has some 4,000 slots
+_PAIR = ("fpra", "fprb")
 
 
 @dataclass
@@ -44,6 +53,7 @@ class Wire(Rig):
     transmit: str
     receive: str
     longest: int
+    workers: int = 1
     mtu: int = 0  # of both ends; 0 if they are no interfaces
     priority_tags: bool = True  # a tag with VLAN ID 0 arrives
     learns: bool = False  # a switch: does not carry a frame to where its destination was seen to send from
@@ -122,6 +132,11 @@ def wires(nics: tuple[str, str] | None) -> dict[str, tuple[str, Wire, Sender]]:
         "netmap pipe": ("netmap", Wire("netmap pipe", "fpreal{1", "fpreal}1", 65_535), Sender("netmap")),
         "netmap VALE": ("netmap", Wire("netmap VALE", "vale7:a", "vale7:b", 65_535, learns=True), Sender("netmap")),
     }
+    here, there = _PAIR
+    over = Sender("af_packet")
+    out["netmap veth"] = ("netmap", Wire("netmap veth", here, f"netmap:{there}", 1500 + _ETHERNET, mtu=1500), over)
+    out["netmap veth, 4 workers"] = ("netmap", Wire("netmap veth:4/4", here, f"netmap:{there}", 1500 + _ETHERNET, workers=4, mtu=1500), over)
+    out["pfring veth"] = ("pfring", Wire("pfring veth", here, there, 4000 + _ETHERNET, mtu=4000, priority_tags=False), over)
     if nics is not None:
         sending, receiving = nics
         out["pfring NIC"] = ("pfring", Wire("pfring NIC", sending, receiving, 4000 + _ETHERNET, mtu=4000, priority_tags=False), Sender("af_packet"))
@@ -129,19 +144,65 @@ def wires(nics: tuple[str, str] | None) -> dict[str, tuple[str, Wire, Sender]]:
     return out
 
 
+@contextmanager
+def pair() -> Iterator[None]:
+    """A veth pair with four queues."""
+    create = ["ip", "link", "add", _PAIR[0], "numrxqueues", "4", "numtxqueues", "4", "type", "veth", "peer", "name", _PAIR[1]]
+    subprocess.run([*create, "numrxqueues", "4", "numtxqueues", "4"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "link", "del", _PAIR[0]], check=False)
+
+
+def services() -> Iterator[tuple[str, bool]]:
+    """What the service said over each framework, at leisure and overloaded, and whether it is right."""
+    for backend, receive in (("netmap", f"netmap:{_PAIR[1]}"), ("pfring", _PAIR[1])):
+        Wire("", _PAIR[0], receive, 0, mtu=1500).up()
+        for overloaded in (False, True):
+            with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth:
+                capture = ROOT / "fixtures/recorded/dns.pcap"
+                if overloaded:
+                    some = frames_of(capture)
+                    many = (replace(some[i % len(some)], index=i, ts_ns=some[0].ts_ns + i * 1000) for i in range(_MANY))
+                    write_capture(capture := Path(directory) / "many.pcap", many)
+                frames = frames_of(capture)
+                transmit = ("--interface", _PAIR[0], *(("--top",) if overloaded else ("--rate", "1000")))
+                served = serve(capture, transmit, ("--backend", backend, "--interface", receive), mouth, expected=None if overloaded else len(frames))
+            said, counters = served.said, served.said["counters"]
+            known = said["dropped"] is not None
+            # what is lost behind the last frame that arrived, no trailer tells
+            told = said["dropped"] if known else counters["lost"]
+            right = said["received"] + counters["lost"] <= len(frames) and (not known or said["received"] + said["dropped"] == len(frames))
+            right &= not said["broken"] and (overloaded or (told == 0 and sorted(map(seen, served.flows), key=repr) == wanted(frames)))
+            lost = "some lost" if said["received"] < len(frames) else "none lost"
+            sum_up = "received + dropped = sent" if known else "dropped unknown, received + lost by the trailers <= sent"
+            yield f"{backend} service{', asleep' if overloaded else ''}: {lost}, {sum_up}: {'right' if right else f'WRONG: {said}'}", right
+
+
 def main(arguments: list[str]) -> int:
     """Every case over every wire."""
+    with pair():
+        return _all((arguments[0], arguments[1]) if len(arguments) > 1 else None, arguments[2:])
+
+
+def _all(nics: tuple[str, str] | None, only: list[str]) -> int:
     cases = [case for name in CASES for case in cases_of([ROOT / "fixtures" / name])]
     bad = 0
-    for title, (backend, wire, sender) in wires((arguments[0], arguments[1]) if len(arguments) > 1 else None).items():
+    for title, (backend, wire, sender) in wires(nics).items():
+        if only and title not in only:
+            continue
         wire.up()
-        with Bench([backend], {backend: Place(wire, sender)}) as bench:
+        with Bench([backend], {backend: Place(wire, sender, workers=wire.workers)}) as bench:
             for case in filter(wire.fits, cases):
                 for cell in bench.run(case, backend, Settings(timeout=60)):
                     told = cell.reason or "; ".join(str(problem) for problem in cell.problems[:2]) or f"{cell.records} records at {cell.level}"
                     print(f"{title} [{cell.tier}]: {case.name} in {cell.format}: {cell.status}: {told}", flush=True)
                     bad += cell.status not in (Status.PASS, Status.LEFT_OUT)
-    print(f"{bad} cells failed" if bad else "parity", flush=True)
+    for line, right in () if only else services():
+        print(line, flush=True)
+        bad += not right
+    print(f"{bad} failed" if bad else "parity", flush=True)
     return int(bad > 0)
 
 

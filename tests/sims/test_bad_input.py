@@ -92,6 +92,7 @@ def test_another_library(backend: str) -> None:
     ("backend", "fail", "device", "status", "said"),
     [
         ("pfring", "EPERM", "sim0", 3, "run as root"),
+        ("pfring", "EBUSY", "sim0", 3, "in use by another program: close that one first"),
         ("pfring", "ENODEV", "sim0", 3, "name an interface that `ip link` shows"),
         ("pfring_zc", "ENOBUFS", "sim0", 3, "no hugepages for the buffers: `echo 1024 > /proc/sys/vm/nr_hugepages`"),
         ("pfring_zc", "EBUSY", "sim0", 3, "choose another with cluster=ID"),

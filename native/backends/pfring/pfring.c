@@ -176,9 +176,11 @@ static int open_queue(struct fp_source *source, const struct fp_open_args *args,
             return host->fail(err, -EPERM, "pfring: no permission to open '%s': run as root or with CAP_NET_ADMIN", name);
         if (code == EPROTONOSUPPORT || code == EAFNOSUPPORT || code == EPROTOTYPE)
             return host->fail(err, -ENODEV, "pfring: pf_ring.ko is not loaded: `modprobe pf_ring`");
+        if (code == EBUSY)
+            return host->fail(err, -EBUSY, "pfring: '%s' is in use by another program: close that one first", name);
         /* EINVAL is what the module says of an interface that it does not know */
-        return host->fail(err, code == EBUSY ? -EBUSY : -ENODEV, "pfring: cannot open '%s' (%s): name an interface that `ip link` shows",
-                          name, strerror(code > 0 ? code : ENODEV));
+        return host->fail(err, -ENODEV, "pfring: cannot open '%s' (%s): name an interface that `ip link` shows", name,
+                          strerror(code > 0 ? code : ENODEV));
     }
     if (args->filter != NULL && source->lib.set_bpf_filter(queue->ring, args->filter) < 0)
         return host->fail(err, -EINVAL, "pfring: the filter '%s' was refused", args->filter);

@@ -116,6 +116,8 @@ static int queue_called(const char *name, bool zero_copy)
     bool driver = strncmp(name, "zc:", 3) == 0;
     if (sim_failing("EPERM") || sim_failing("ENODEV"))
         return sim_failing("EPERM") ? -EPERM : -ENODEV;
+    if (sim_failing("EBUSY")) /* that of a cluster comes before */
+        return -EBUSY;
     if (driver && (sim_failing("ENOTSOCK") || !zero_copy))
         return -ENOTSOCK;
     name += driver ? 3 : 0;

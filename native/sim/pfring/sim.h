@@ -14,7 +14,7 @@
  *   capture=PATH  classic pcap file (µs or ns)    device=NAME (sim0)   queues=N (1)   seed=N (1)
  *   drop=N        lose the first N frames and count them
  *   pool=N        handles that a cluster has for its user, for each queue (80)
- *   fail=WHAT     ENOBUFS, EBUSY at create_cluster; ENOTSOCK, ENODEV, EPERM at open; DEMO: delivery ends after 100 packets
+ *   fail=WHAT     ENOBUFS, EBUSY at create_cluster; EBUSY, ENOTSOCK, ENODEV, EPERM at open; DEMO: delivery ends after 100 packets
  *   traps=0       no traps, only the interface       strict=0  behave as the real library does
  * Names of devices, each with "zc:" before it or not, and with "@N" behind it for one queue:
  *   NAME          as above
