@@ -53,6 +53,15 @@ static inline int ps_probe(const struct fp_host *host, const char *name, char *e
     return 0;
 }
 
+/* The kernel polls no driver on behalf of a packet socket. */
+static inline int ps_flags(const struct fp_host *host, const char *name, const struct fp_open_args *args, char *err)
+{
+    if (args->flags & FP_OPEN_BUSY_POLL)
+        return host->fail(err, -EINVAL, "backend %s: packet sockets do not poll busily; leave --busy-poll out, or use backend af_xdp",
+                          name);
+    return 0;
+}
+
 static inline int ps_fanout_mode(const char *text)
 {
     static const struct {

@@ -17,7 +17,7 @@ HTTP = str(ROOT / "fixtures/recorded/http-ipv4.pcap")
 
 
 def _run(prefix: tuple[str, ...], *arguments: str) -> tuple[int, str]:
-    done = subprocess.run([*prefix, sys.executable, "-m", "flowparity", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*prefix, sys.executable, "-m", "flowparity", *arguments], capture_output=True, text=True, timeout=300, check=False)
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     return done.returncode, lines[0]
@@ -52,6 +52,8 @@ EXPORT = ("export", "--collector", "127.0.0.1:9", "--version", "ipfix")
         (("--backend", "af_packet", "-i", "{receive}", "-o", "time=hardware"), 3, "its driver takes no hardware timestamps"),
         (("--backend", "socket", "-i", "{receive}", "-o", "time=hardware"), 3, "its driver takes no hardware timestamps"),
         (("--backend", "af_packet", "-i", "{receive}", "--promiscuous", "--workers", "2", "-o", "time=hardware"), 3, "use time=kernel"),
+        (("--backend", "af_packet", "-i", "{receive}", "--busy-poll"), 2, "leave --busy-poll out"),
+        (("--backend", "socket", "-i", "{receive}", "--busy-poll"), 2, "leave --busy-poll out"),
         (("--backend", "af_packet", "-i", "{receive}", "-o", "speed=1"), 2, "unknown option 'speed'"),
         (("--backend", "af_packet", "-i", "{receive}", "--filter", "no such filter"), 2, "filter 'no such filter'"),
         (("--backend", "socket", "-i", "{receive}", "-o", "mode=slow"), 2, "neither default nor tuned"),

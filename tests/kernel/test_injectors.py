@@ -97,7 +97,7 @@ def test_a_peer_that_does_not_poll_loses_live_frames_and_that_is_told(rigs: Rigs
     capture = save(_MANY[:100], tmp_path / "few.pcap")
     with rig.bare_link() as link:
         argv = [*rig.namespace.prefix, sys.executable, "-m", "flowparity", "replay", str(capture), "--interface", link.transmit or ""]
-        told = subprocess.run([*argv, "--injector", "xdp_live", "--top"], capture_output=True, text=True, check=False, timeout=60)
+        told = subprocess.run([*argv, "--injector", "xdp_live", "--top"], capture_output=True, text=True, check=False, timeout=300)
     assert told.returncode == 1
     assert "lost behind the injector: 100 frames" in told.stderr
 

@@ -105,9 +105,9 @@ def test_nothing_is_left_behind(number: int) -> None:
         assert len(watches) == 2
         assert not any(_ended(watch, 0) for watch in watches)
         process.send_signal(number)
-        process.wait(20)
+        process.wait(120)
     try:
-        assert all(_ended(watch, 20) for watch in watches)
+        assert all(_ended(watch, 120) for watch in watches)
     finally:
         for watch in watches:
             os.close(watch)
@@ -194,7 +194,7 @@ def test_an_ordinary_user_has_a_test_bed_too(tmp_path: Path) -> None:
     """Without any capability, inside a user namespace where the kernel allows it: veth, exact times, TPACKET_V3."""
     if why := why_no_user_namespace(tmp_path):
         pytest.skip(f"capability: no user namespaces for ordinary users: {why}")
-    done = subprocess.run([*as_nobody(tmp_path), sys.executable, "-c", _AS_USER, str(DNS)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*as_nobody(tmp_path), sys.executable, "-c", _AS_USER, str(DNS)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("txtime ")
     assert '"received": 43' in done.stdout

@@ -24,6 +24,7 @@ from tests.kernel.bench import ROOT
 from tests.kernel.nobody import as_nobody
 
 BACKENDS = (("af_packet",), ("socket", "-o", "mode=tuned"), ("af_xdp",))
+PATIENCE = 120  # seconds until a test gives up; nothing is expected to take so long
 _SO_TXTIME = 61
 _NS = 1_000_000_000
 _YEAR_2106 = 4_294_967_295 * _NS
@@ -55,7 +56,7 @@ class Service:
         self._wait_until_it_serves()
 
     def _wait_until_it_serves(self) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < end:
             try:
                 self.metrics()
@@ -67,7 +68,7 @@ class Service:
     def metrics(self) -> dict[str, float]:
         """The metrics of this moment, by name with labels."""
         with self.rig.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
-            client.settimeout(10)
+            client.settimeout(PATIENCE)
             client.connect(("127.0.0.1", self.metrics_port))
             client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             page = b"".join(iter(lambda: client.recv(65536), b""))
@@ -76,7 +77,7 @@ class Service:
 
     def wait_for(self, metric: str, value: float) -> None:
         """Waits until a metric has reached a value."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if sum(v for k, v in self.metrics().items() if k.partition("{")[0] == metric or k == metric) >= value:
                 return
@@ -86,7 +87,7 @@ class Service:
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Ends it with a signal; its status and what it said."""
         self.process.send_signal(number)
-        errors = self.process.communicate(timeout=20)[1]
+        errors = self.process.communicate(timeout=PATIENCE)[1]
         return self.process.returncode, errors
 
     def flows(self) -> list[DecodedFlow]:
@@ -147,6 +148,31 @@ def test_a_signal_ends_it_with_everything_exported(rig: VethRig, backend: tuple[
         assert "invariants hold" in said
 
 
+_SIGNALLED_AT_ONCE = """
+import os, signal, sys
+from flowparity import native
+from flowparity.cli import main
+
+class Exporter(native.Exporter):
+    def __init__(self, config):
+        super().__init__(config)
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+
+native.Exporter = Exporter
+sys.exit(main())
+"""
+
+
+def test_a_signal_that_comes_while_it_starts(rig: VethRig) -> None:
+    """What its source has received by then is not lost: it ends in good order."""
+    with rig.bare_link() as link:
+        argv = [*rig.namespace.prefix, sys.executable, "-c", _SIGNALLED_AT_ONCE, "export", "--backend", "af_packet", "-i", link.receive]
+        done = subprocess.run([*argv, "--collector", "127.0.0.1:9"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("invariants hold") == 2
+
+
 def test_it_tells_its_accounting_when_asked(rig: VethRig) -> None:
     """SIGUSR1, and Prometheus metrics on request."""
     with rig.bare_link() as link, service(rig, link.receive, "af_packet") as it, sender(rig, link) as mouth:
@@ -166,6 +192,23 @@ def test_it_tells_its_accounting_when_asked(rig: VethRig) -> None:
         assert metrics["flowparity_invariants_broken"] == 0
 
 
+def _promiscuity(rig: VethRig, name: str) -> int:
+    shown = subprocess.run([*rig.namespace.prefix, "ip", "-d", "link", "show", name], capture_output=True, text=True, check=True).stdout
+    return int(shown.partition("promiscuity ")[2].split()[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda b: b[0])
+def test_promiscuous_mode_ends_with_it(rig: VethRig, backend: tuple[str, ...], number: int) -> None:
+    """However it ends."""
+    with rig.bare_link() as link:
+        with service(rig, link.receive, *backend, "--promiscuous") as it:
+            assert _promiscuity(rig, link.receive) == 1
+            it.process.send_signal(number)
+            it.process.wait(PATIENCE)
+        assert _promiscuity(rig, link.receive) == 0
+
+
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda b: b[0])
 def test_the_interface_goes_down_and_comes_up(rig: VethRig, backend: tuple[str, ...]) -> None:
     """Metering goes on when the interface is back."""
@@ -174,7 +217,7 @@ def test_the_interface_goes_down_and_comes_up(rig: VethRig, backend: tuple[str, 
         it.wait_for("flowparity_frames_received_total", 1)
         rig.namespace.ask("state", name=link.receive, up=False)
         rig.namespace.ask("state", name=link.receive, up=True)
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while it.metrics()['flowparity_frames_received_total{worker="0"}'] < 2:
             assert time.monotonic() < end, "nothing is received any more"
             with suppress(OSError):  # the sending end notices a little later that its peer is back
@@ -191,7 +234,7 @@ def test_the_interface_is_removed(rig: VethRig, backend: tuple[str, ...]) -> Non
         mouth.send(frame(1))
         it.wait_for("flowparity_frames_received_total", 1)
         rig.namespace.ask("remove", name=link.receive)
-        said = it.process.communicate(timeout=20)[1]
+        said = it.process.communicate(timeout=PATIENCE)[1]
         assert it.process.returncode == 4
         assert [line for line in said.splitlines() if line.startswith("flowparity:")] == [
             f"flowparity: interface {link.receive}: it was removed; start again when it is back"

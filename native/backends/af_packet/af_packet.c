@@ -167,7 +167,9 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
         s->queue[i].fd = -1;
         pthread_mutex_init(&s->queue[i].counting, NULL);
     }
-    rc = read_options(s, args, err);
+    rc = ps_flags(host, "af_packet", args, err);
+    if (!rc)
+        rc = read_options(s, args, err);
     if (!rc)
         rc = ps_probe(host, "af_packet", err);
     if (!rc)

@@ -19,6 +19,7 @@
 #include <bpf/bpf.h>
 #include <linux/ethtool.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <linux/if_xdp.h>
 #include <linux/sockios.h>
 #include <poll.h>
@@ -65,12 +66,12 @@ struct fp_source {
     const struct fp_host *host;
     struct li_interface interface;
     enum times times;
-    bool try_native, try_generic, native, busy_poll;
+    bool try_native, try_generic, native, busy_poll, promiscuous;
     uint16_t bind_flags;
     unsigned long frames;
     uint32_t snaplen;
     int map, failures, link;
-    int watch; /* a socket to ask about the interface: AF_XDP sockets do not answer */
+    int watch; /* a packet socket that hears nothing, to ask about the interface and to make it promiscuous: AF_XDP sockets do neither */
     uint16_t queues;
     unsigned nports;
     struct port *ports;
@@ -306,6 +307,18 @@ static void close_source(struct fp_source *s)
     free(s);
 }
 
+static int open_watch(struct fp_source *s, char *err)
+{
+    struct packet_mreq promiscuous = {.mr_ifindex = s->interface.index, .mr_type = PACKET_MR_PROMISC};
+
+    s->watch = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (s->watch < 0)
+        return s->host->fail(err, -errno, "backend af_xdp: no socket to watch %s: %s", s->interface.name, strerror(errno));
+    if (s->promiscuous && setsockopt(s->watch, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous, sizeof promiscuous))
+        return s->host->fail(err, -errno, "interface %s: cannot be made promiscuous: %s", s->interface.name, strerror(errno));
+    return 0;
+}
+
 static int open_ports(struct fp_source *s, char *err)
 {
     unsigned n = count_ports(&s->interface);
@@ -319,9 +332,9 @@ static int open_ports(struct fp_source *s, char *err)
     if (!s->ports)
         return s->host->fail(err, -ENOMEM, "backend af_xdp: out of memory");
     s->nports = n;
-    s->watch = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (s->watch < 0)
-        return s->host->fail(err, -errno, "backend af_xdp: no socket to watch %s: %s", s->interface.name, strerror(errno));
+    rc = open_watch(s, err);
+    if (rc)
+        return rc;
     s->map = bpf_map_create(BPF_MAP_TYPE_XSKMAP, "flowparity", 4, 4, s->nports, NULL);
     s->failures = bpf_map_create(BPF_MAP_TYPE_ARRAY, "flowparity", 4, 8, 1, NULL);
     if (s->map < 0 || s->failures < 0)
@@ -364,6 +377,7 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
     s->frames = FRAMES;
     s->try_native = s->try_generic = true;
     s->busy_poll = args->flags & FP_OPEN_BUSY_POLL;
+    s->promiscuous = args->flags & FP_OPEN_PROMISCUOUS;
     s->map = s->failures = s->link = s->watch = -1;
     rc = read_options(s, args, err);
     if (!rc && args->filter)

@@ -115,6 +115,8 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
 
     if (args->queues != 1)
         return host->fail(err, -E2BIG, "capture %s: a file has one queue, not %u", args->input, args->queues);
+    if (args->flags & FP_OPEN_BUSY_POLL)
+        return host->fail(err, -EINVAL, "backend pcap: a file needs no polling; leave --busy-poll out");
     if (args->noptions)
         return host->fail(err, -EINVAL, "backend pcap: unknown option '%s'; it has none", args->options[0].key);
     s = calloc(1, sizeof *s);

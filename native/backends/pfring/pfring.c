@@ -217,6 +217,8 @@ static bool coalesces(const char *device)
 
 static int ring_open(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err)
 {
+    if (args->flags & FP_OPEN_BUSY_POLL)
+        return host->fail(err, -EINVAL, "pfring: it does not poll busily; leave --busy-poll out");
     for (uint32_t i = 0; i < args->noptions; i++)
         if (strcmp(args->options[i].key, "library") != 0)
             return host->fail(err, -EINVAL, "pfring: unknown option '%s'; known: library=PATH", args->options[i].key);

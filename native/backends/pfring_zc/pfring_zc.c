@@ -162,6 +162,8 @@ static int parse_options(const struct fp_host *host, const struct fp_open_args *
 {
     *out = (struct choices){
         .cluster = 99, .buffer = DEFAULT_MTU_ROOM, .flags = (args->flags & FP_OPEN_PROMISCUOUS) != 0 ? 0 : PFRING_ZC_NOT_PROMISC};
+    if (args->flags & FP_OPEN_BUSY_POLL)
+        return host->fail(err, -EINVAL, "pfring_zc: it does not poll busily; leave --busy-poll out");
     out->flags |= PFRING_ZC_SW_TIMESTAMP;
     for (uint32_t i = 0; i < args->noptions; i++) {
         const char *key = args->options[i].key, *value = args->options[i].value;

@@ -223,7 +223,9 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
         s->queue[i].fd = -1;
         pthread_mutex_init(&s->queue[i].counting, NULL);
     }
-    rc = read_options(s, args, err);
+    rc = ps_flags(host, "socket", args, err);
+    if (!rc)
+        rc = read_options(s, args, err);
     s->batch = s->tuned ? TUNED_BATCH : 1;
     hardware = s->common.hardware_time;
     if (!rc)

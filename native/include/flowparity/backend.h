@@ -110,7 +110,7 @@ struct fp_option {
 };
 
 #define FP_OPEN_PROMISCUOUS (1u << 0)
-#define FP_OPEN_BUSY_POLL   (1u << 1)
+#define FP_OPEN_BUSY_POLL   (1u << 1) /* not supported is -EINVAL, never ignored */
 
 struct fp_open_args {
     uint32_t size;                   /* sizeof(struct fp_open_args) of the core */

@@ -6,15 +6,15 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from flowparity.cli.options import endpoint, formats_of
 from flowparity.cli.output import accounting_text, note, progress
-from flowparity.cli.signals import run_stoppable
+from flowparity.cli.signals import run_stoppable, stop_requests
 from flowparity.errors import UnavailableError, UsageError
 from flowparity.profile import Profile
 
@@ -82,21 +82,20 @@ def run_native_export(backend: str, source: str, profile: Profile, collectors: t
 
     config = RunConfig(backend=backend, input=source, profile=profile, collectors=collectors, **settings)
     asked = threading.Event()
-    with Exporter(config) as exporter, ExitStack() as stack, progress(f"exporting {source}"):
+    # From before the source is opened: what it has received by then must not be lost to an early signal.
+    with stop_requests() as early, _sets(asked, signal.SIGUSR1), Exporter(config) as exporter, ExitStack() as stack, progress(f"exporting {source}"):
         _warn(exporter.warnings)
         if metrics is not None:
             stack.enter_context(MetricsServer(*endpoint(metrics, "--metrics"), exporter.snapshot))
 
         def tick() -> None:
+            if early.is_set():
+                exporter.stop()
             if asked.is_set():
                 asked.clear()
                 note(accounting_text(exporter.snapshot().accounting, live=exporter.capabilities.live))
 
-        before = signal.signal(signal.SIGUSR1, _setter(asked))
-        try:
-            return run_stoppable(exporter.run, exporter.stop, tick)
-        finally:
-            signal.signal(signal.SIGUSR1, before)
+        return run_stoppable(exporter.run, exporter.stop, tick)
 
 
 def _warn(warnings: Iterable[str]) -> None:
@@ -104,11 +103,18 @@ def _warn(warnings: Iterable[str]) -> None:
         note(f"warning: {warning}")
 
 
-def _setter(event: threading.Event) -> Any:
+@contextmanager
+def _sets(event: threading.Event, number: signal.Signals) -> Iterator[None]:
+    """A signal that sets an event, and goes on meaning what it meant afterwards."""
+
     def handler(_number: int, _frame: FrameType | None) -> None:
         event.set()
 
-    return handler
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def run_reference_export(capture: Path, profile: Profile, collectors: tuple[Collector, ...], *, workers: int, mtu: int, nanoseconds: bool) -> Any:

@@ -35,6 +35,7 @@ Mtu = Annotated[int, typer.Option(help="Of the export path, IP and UDP headers i
 Nanoseconds = Annotated[bool, typer.Option("--ipfix-ns", help="IPFIX times in nanoseconds instead of milliseconds.")]
 Pace = Annotated[int, typer.Option(help="Datagrams per second and version at most; 0: as fast as the socket takes them.", min=0)]
 Promiscuous = Annotated[bool, typer.Option("--promiscuous", help="Also frames for other stations.")]
+BusyPoll = Annotated[bool, typer.Option("--busy-poll", help="Never sleep for a packet: AF_XDP, DPDK and netmap.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The accounting as a JSON document on the standard output.")]
 Trailer = Annotated[
     bool, typer.Option("--trailer", help="Of a replay: frames carry the replay trailer (docs/trailer.md), packets' own times come from it; packet time.")
@@ -79,6 +80,7 @@ def export(
     ipfix_ns: Nanoseconds = False,
     pace: Pace = 0,
     promiscuous: Promiscuous = False,
+    busy_poll: BusyPoll = False,
     trailer: Trailer = False,
     json: AsJson = False,
     metrics: Metrics = None,
@@ -97,10 +99,9 @@ def export(
     chosen = profile.resolve(formats)
     collectors = exporting.collectors_of(collector, formats)
     if backend == "reference":
-        if clock not in (None, "packet") or filter or backend_option or promiscuous or pace or metrics or trailer:
-            raise UsageError(
-                "the reference reads captures on packet time: it takes no --clock wall, --filter, --backend-option, --promiscuous, --pace, --trailer, --metrics"
-            )
+        if clock not in (None, "packet") or filter or backend_option or promiscuous or busy_poll or pace or metrics or trailer:
+            options = "--clock wall, --filter, --backend-option, --promiscuous, --busy-poll, --pace, --trailer, --metrics"
+            raise UsageError(f"the reference reads captures on packet time: it takes no {options}")
         result: Any = exporting.run_reference_export(Path(input), chosen, collectors, workers=workers, mtu=mtu, nanoseconds=ipfix_ns)
     else:
         exporting.check_backend(backend)
@@ -119,6 +120,7 @@ def export(
             ipfix_ns=ipfix_ns,
             pace=pace,
             promiscuous=promiscuous,
+            busy_poll=busy_poll,
             metrics=metrics,
         )
         counters = result.counters

@@ -16,7 +16,7 @@ _SECOND = 1_000_000_000
 _TIMES = (1, 1_234_567_890_123_456_789, 4_294_967_295_999_999_999)  # the ends matter: 1 ns after 1970, and 2106
 
 
-def carries_times(transmit: str, receive: str, seconds: float = 1.0) -> bool:
+def carries_times(transmit: str, receive: str, seconds: float = 10.0) -> bool:
     """Whether frames sent to `transmit` arrive at `receive` with exactly the times given to them. Raises OSError when nothing can be sent or heard at all."""
     with (
         socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_EXPERIMENTAL)) as ear,

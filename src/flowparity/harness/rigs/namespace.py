@@ -17,8 +17,8 @@ from flowparity.errors import SystemFault, UnavailableError
 from flowparity.harness.interfaces import Availability
 from flowparity.harness.rigs import wire
 
-_START_SECONDS = 20.0
-_ANSWER_SECONDS = 20.0
+_START_SECONDS = 60.0
+_ANSWER_SECONDS = 60.0
 
 
 _AS_ROOT = ("unshare", "--net")
