@@ -225,15 +225,16 @@ STAGE stage_update(struct fp_meter *m, const struct fp_block *b)
 {
     int64_t newest = m->newest;
     int64_t front = fp_max(newest, m->clock);
-    uint64_t metered = 0, packets = 0;
+    uint64_t packets = 0;
+    unsigned others = 0;
 
     for (const struct fp_flow *f = b->flows, *end = f + b->count; f < end; f++) {
         if (__builtin_expect(f->ts >= front && update_hot(m, f), 1)) {
             newest = front = f->ts;
-            metered++;
             packets += f->packets;
             continue;
         }
+        others++;
         follow(m, newest);
         update(m, f);
         newest = m->newest;
@@ -241,7 +242,7 @@ STAGE stage_update(struct fp_meter *m, const struct fp_block *b)
     }
     follow(m, newest);
     m->account.received += b->count;
-    m->account.metered += metered;
+    m->account.metered += b->count - others;
     m->account.metered_packets += packets;
 }
 

@@ -29,8 +29,9 @@ static const uint64_t fp_plain_flags[256] = {[6] = FP_WORD_OF_FLAGS(FP_TCP_FLAG_
 static inline __attribute__((always_inline)) void fp_parse_hot(struct fp_parser *parser, const struct fp_packet *p, struct fp_flow *flow)
 {
     const uint8_t *ip = p->data + FP_ETHERNET;
-    uint32_t meta, start, length, ports;
-    uint16_t ttl_protocol;
+    uint32_t meta, start, ports;
+    uint16_t fragment, ttl_protocol;
+    uint64_t length;
     unsigned protocol;
 
     memcpy(&meta, &p->link, sizeof meta);
@@ -40,9 +41,10 @@ static inline __attribute__((always_inline)) void fp_parse_hot(struct fp_parser 
         return;
     }
     memcpy(&start, ip - 2, sizeof start); /* type, version and header length, ToS */
+    memcpy(&fragment, ip + 6, sizeof fragment);
     length = fp_get16(ip + 2);
     protocol = ip[9];
-    if (__builtin_expect((start & 0xFFFFFF) != 0x450008 || fp_get16(ip + 6) & 0x3FFF || length + fp_plain_spare[protocol] <= UINT16_MAX ||
+    if (__builtin_expect((start & 0xFFFFFF) != 0x450008 || fragment & 0xFF3F || length + fp_plain_spare[protocol] <= UINT16_MAX ||
                              length + FP_ETHERNET > p->wirelen,
                          0)) {
         fp_parse_slow(parser, p, flow);
