@@ -93,7 +93,11 @@ def _older(seen: Observation) -> Observation:
 
 
 def _untagged(seen: Observation) -> Observation:
-    kept = [replace(each, data=each.data[:12] + each.data[16:], tags=()) if each.tags else each for each in seen.log.seen]
+    """The outer tag is lost on the way."""
+    kept = [
+        replace(each, data=each.data[:12] + each.data[16:], tags=(), wirelen=len(each.data) - 4) if each.data[12:14] in (b"\x81\x00", b"\x88\xa8") else each
+        for each in seen.log.seen
+    ]
     return replace(seen, log=Log(kept, seen.log.empty))
 
 
@@ -108,8 +112,7 @@ WORSE: list[tuple[str, set[str], Callable[[Observation], Observation]]] = [
     ("af_xdp-native", {"visibility", "ts_tolerance"}, _older),
     ("af_xdp-generic", {"visibility", "ts_tolerance"}, _older),
     ("af_xdp-burst", {"visibility"}, _older),
-    ("af_packet", {"tags", "wirelen"}, _untagged),
-    ("socket-default", {"tags", "wirelen"}, _untagged),
+    *((name, {"LOSES_TAGS", "wirelen"}, _untagged) for name in VARIANTS),
     *((name, {"min_frame"}, _padded) for name in VARIANTS),
     *((name, {"INTERFACE"}, lambda seen: _packets(seen, interface=0)) for name in VARIANTS),
     *((name, {"WIRE_LENGTH"}, lambda seen: replace(seen, cut=replace(seen.cut, wirelen=60))) for name in VARIANTS),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -141,3 +142,22 @@ def test_the_gaps_of_a_capture(rigs: Rigs) -> None:
     assert [each.data for each in log.seen] == [frame.data for frame in spaced]
     due = [started[0] + (frame.ts_ns - spaced[0].ts_ns) // 2 for frame in spaced]
     assert all(each.ts_ns >= at for each, at in zip(log.seen, due, strict=True))
+
+
+def test_a_rate(rigs: Rigs, tmp_path: Path) -> None:
+    """`--rate`: an absolute schedule, and the report of what was achieved beside what was wanted."""
+    rig, few, pps = rigs("none"), _MANY[:200], 2000
+    capture = save(few, tmp_path / "few.pcap")
+    with rig.bare_link() as link:
+        argv = [*rig.namespace.prefix, sys.executable, "-m", "flowparity", "replay", str(capture), "--interface", link.transmit or "", "--rate", str(pps)]
+        argv += ["--option", "time=none"]
+        told: list[str] = []
+        started = time.time_ns()
+        log = _reads(
+            rig, link, {}, lambda: told.append(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=300).stderr), backend="af_packet"
+        )
+    assert [each.data for each in log.seen] == [frame.data for frame in few]
+    assert all(each.ts_ns >= started + index * _SECOND // pps for index, each in enumerate(log.seen))
+    found = re.search(r"^200 frames in ([\d.]+) s.*^rate: ([+-][\d.]+) % of 2000; worst lateness [\d.]+ us$", told[0], re.MULTILINE | re.DOTALL)
+    assert found is not None, told
+    assert abs((len(few) - 1) / float(found[1]) / pps * 100 - 100 - float(found[2])) < 0.01
