@@ -25,7 +25,7 @@ def test_softflowd_counts_ethernet_padding(suite: Suite) -> None:
     for format in ("5", "9", "ipfix"):
         found = problems(cells, format, "octets")
         assert found, [list(cell.lines()) for cell in cells]
-        assert "packet 0 (frame of 60 octets): octets 46 instead of 29: Ethernet padding" in found[0].explanation
+        assert "packet 0 (frame.number 1, 60 octets): octets 46 instead of 29: Ethernet padding" in found[0].explanation
         assert found[0].rules == ("S-LEN-3",)
 
 

@@ -51,10 +51,10 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A rule and the cases that cite it, as paths in the project (none in an installed package without fixtures)."""
+    """A rule and the cases that cite it, as paths in the project; None where there is no checkout to look in."""
 
     requirement: Requirement
-    cases: tuple[str, ...]
+    cases: tuple[str, ...] | None
 
     def __str__(self) -> str:
         """The explanation as `flowparity explain` prints it."""
@@ -66,6 +66,8 @@ class Explanation:
             f"  level: {r.level}   kind: {r.kind}   applies: {', '.join(r.applies)}",
         ]
         lines += [f"  {name}: {text}" for name, text in (("stimulus", r.stimulus), ("observe", r.observe), ("seen", r.seen), ("note", r.note)) if text]
+        if self.cases is None:
+            return "\n".join([*lines, "  cases: they are in a checkout of the project; ask there"])
         return "\n".join([*lines, *(f"  case: {case}" for case in self.cases)] if self.cases else [*lines, "  cases: none"])
 
 
@@ -138,11 +140,12 @@ def get(rule_id: str) -> Requirement:
 
 
 @cache
-def _cases() -> Mapping[str, tuple[str, ...]]:
+def _cases() -> Mapping[str, tuple[str, ...]] | None:
     found: dict[str, list[str]] = {}
-    checkout = next(
-        (each for each in (_CHECKOUT, Path.cwd()) if (each / "docs" / "semantics.md").is_file()), _CHECKOUT
-    )  # an installed package knows the one it is used in
+    # An installed package knows the one it is used in.
+    checkout = next((each for each in (_CHECKOUT, Path.cwd()) if (each / "docs" / "semantics.md").is_file()), None)
+    if checkout is None:
+        return None
     for folder, pattern in (("fixtures", "*.toml"), ("conformance", "*.py"), ("tests", "test_*.py")):
         root = checkout / folder
         for path in sorted(root.rglob(pattern)) if root.is_dir() else ():
@@ -151,9 +154,10 @@ def _cases() -> Mapping[str, tuple[str, ...]]:
     return {rule_id: tuple(paths) for rule_id, paths in found.items()}
 
 
-def cases(rule_id: str) -> tuple[str, ...]:
-    """The fixtures and tests that cite a rule."""
-    return _cases().get(rule_id, ())
+def cases(rule_id: str) -> tuple[str, ...] | None:
+    """The fixtures and tests that cite a rule; None where they cannot be known, outside of a checkout."""
+    known = _cases()
+    return None if known is None else known.get(rule_id, ())
 
 
 def explain(rule_id: str) -> Explanation:

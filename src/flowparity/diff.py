@@ -12,6 +12,7 @@ from typing import Any
 from flowparity.decode.records import DecodedFlow
 from flowparity.flow import FlowRecord
 from flowparity.matching import pair
+from flowparity.text import ends_text, time_text
 from flowparity.view import KEY, MILLISECOND, TIMES, Values, View, merge
 
 Traced = tuple[FlowRecord, tuple[int, ...]]
@@ -56,13 +57,15 @@ def show(name: str, value: Any) -> str:
         return str(ipaddress.ip_address(value)) if len(value) in (4, 16) else value.hex()
     if name in ("tcp_flags", "tos") and isinstance(value, int):
         return f"{value:#04x}"
+    if name in TIMES and isinstance(value, int):
+        return time_text(value)
     return str(value)
 
 
 def key_text(values: Values) -> str:
     """The 5-tuple of a record as text."""
     source, destination, source_port, destination_port, protocol = values[: len(KEY)]
-    return f"{show('', source)}:{show('', source_port)} > {show('', destination)}:{show('', destination_port)} protocol {show('', protocol)}"
+    return f"{' > '.join(ends_text(source, destination, source_port, destination_port, protocol))} protocol {show('', protocol)}"
 
 
 def describe(values: Values, fields: Sequence[str]) -> str:

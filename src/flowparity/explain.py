@@ -17,6 +17,7 @@ from flowparity.packet import Packet, parse
 from flowparity.profile import Profile
 from flowparity.view import MILLISECOND
 
+NOT_REPORTED = "the exporter does not report {}; if it cannot, take it out of the `fields` of its description"
 _ETHERNET = 14
 _FCS = 4
 _TAGS = frozenset((0x8100, 0x88A8, 0x9100))
@@ -98,7 +99,7 @@ class Explainer:
 
     def _of_field(self, d: Difference, counted: list[_Counted]) -> Iterator[Explanation]:
         if d.actual is None:
-            yield Explanation(f"the exporter does not report {d.field}", d.frames[:1])
+            yield Explanation(NOT_REPORTED.format(d.field), d.frames[:1])
         elif not counted:
             return
         elif d.field in ("packets", "octets"):
@@ -141,6 +142,8 @@ class Explainer:
         octets = others.get("octets")
         short = d.expected - d.actual if d.field == "packets" else (packets[0] - packets[1] if packets else 0)
         if short > 0 and octets is not None:
+            for lost, what, rule in _alike(counted, short, octets[0] - octets[1]):
+                yield Explanation(f"{_packets(lost)}, {what}, not counted", tuple(c.frame.index for c in lost), (rule,))
             lost = _lost(counted, short, octets[0] - octets[1])
             if lost:
                 yield Explanation(f"{_packets(lost)} not counted", tuple(c.frame.index for c in lost))
@@ -171,6 +174,18 @@ class Explainer:
         return Explanation(
             f"perhaps made of packet {frame.index} ({_frame(frame)}){many}, which is {verdict.verdict}: {verdict.why}", (frame.index,), (verdict.rule,)
         )
+
+
+def _alike(counted: list[_Counted], packets: int, octets: int) -> Iterator[tuple[list[_Counted], str, str]]:
+    """Packets that are special in the same way, where all of them together are exactly the shortfall; with what is special and its rule."""
+    groups: dict[tuple[str, str], list[_Counted]] = {}
+    for c in counted:
+        for what, rule in _peculiarities(c):
+            groups.setdefault((what, rule), []).append(c)
+            groups.setdefault(("", rule), []).append(c)
+    for (what, rule), some in groups.items():
+        if sum(c.packet.packets for c in some) == packets and sum(c.packet.octets for c in some) == octets:
+            yield some, what or f"each with {next(text for text, each in _peculiarities(some[0]) if each == rule)} or the like", rule
 
 
 def _lost(counted: list[_Counted], packets: int, octets: int) -> list[_Counted]:
@@ -284,7 +299,8 @@ def _peculiarities(c: _Counted) -> list[tuple[str, str]]:
 
 
 def _frame(frame: Frame) -> str:
-    return f"frame of {max(frame.wirelen, len(frame.data))} octets"
+    """Packets count from 0, as everywhere in the project; frame.number is Wireshark's and counts from 1."""
+    return f"frame.number {frame.index + 1}, {max(frame.wirelen, len(frame.data))} octets"
 
 
 def _packets(some: Sequence[_Counted]) -> str:

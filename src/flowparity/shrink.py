@@ -86,6 +86,12 @@ def _transport(frame: Frame) -> tuple[int, int, int] | None:
     return None if size is None else (start, at, size)
 
 
+def has_payload(frame: Frame) -> bool:
+    """Whether anything but zeros follows the transport header, or the frame is none whose headers are known."""
+    found = _transport(frame)
+    return any(frame.data[found[1] + found[2] :]) if found is not None else True
+
+
 def _zero_payload(frame: Frame) -> Frame | None:
     found = _transport(frame)
     if found is None:

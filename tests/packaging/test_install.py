@@ -44,7 +44,10 @@ def smoke(environment: Path, elsewhere: Path) -> None:
     records = [json.loads(line) for line in run(flowparity, "reference", capture, "--format", "jsonl", cwd=elsewhere).stdout.splitlines()]
     assert [record["packetDeltaCount"] for record in records] == [3, 1]
     assert "Jumbo Payload" in run(flowparity, "explain", "S-LEN-2", cwd=elsewhere).stdout
-    assert "V9-HDR-02" in run(flowparity, "explain", "V9-HDR-02", cwd=elsewhere).stdout
+    explained = run(flowparity, "explain", "V9-HDR-02", cwd=elsewhere).stdout
+    assert "V9-HDR-02" in explained
+    in_checkout = "site-packages" not in str(run(environment / "bin" / "python", "-c", "import flowparity; print(flowparity.__file__)", cwd=elsewhere).stdout)
+    assert ("cases: they are in a checkout" in explained) != in_checkout
     told = run(flowparity, "parity", recorded, "--backend", "pcap,reference", cwd=elsewhere).stdout
     assert "parity: 6 pass" in told, told
 

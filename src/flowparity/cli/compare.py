@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import platform
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,9 +49,15 @@ Capture = Annotated[Path, typer.Argument(help="A capture that fails.", readable=
 Subject = Annotated[str, typer.Option("--backend", help="The exporter that fails on it, as for 'flowparity parity'.", metavar="NAME")]
 OneVersion = Annotated[str, typer.Option("--version", help="The NetFlow version in which it fails: 5, 9 or ipfix.", metavar="VERSION")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Where the capture goes (default: CAPTURE.small.pcap).", metavar="FILE", show_default=False)
+    Path | None, typer.Option("--output", "-o", help="Where the capture goes (default: its name with .small.pcap, here).", metavar="FILE", show_default=False)
 ]
-Anonymise = Annotated[bool, typer.Option("--anonymise", help="Change the addresses; prefixes, lengths and the validity of checksums are kept.")]
+Anonymise = Annotated[
+    bool,
+    typer.Option(
+        "--anonymise",
+        help="Change IP and MAC addresses in headers; prefixes, lengths and right checksums are kept. Payload that the failure needs stays.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -103,6 +113,11 @@ def parity(
     cases = cases_of(captures)
     with _bar(len(cases) * len(names)) as progress:
         results = compare(cases, names, settings, jobs=jobs, places=lambda: live_places(names), progress=progress)
+    results.about = {
+        "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        "machine": f"{platform.node()}, {platform.system()} {platform.release()}, {platform.machine()}",
+        "command": shlex.join(["flowparity", *sys.argv[1:]]),
+    }
     write_reports(results, html=html, junit_path=junit, json_path=json)
     console().print(Rendered(results))
     for line in failures(results, _MOST_FAILURES):
@@ -127,6 +142,7 @@ def shrink(
     from flowparity.capture import write_capture
     from flowparity.harness.cases import cases_of
     from flowparity.harness.engine import Settings
+    from flowparity.shrink import has_payload
     from flowparity.shrink import shrink as make_smaller
 
     formats = formats_of(version)
@@ -138,6 +154,8 @@ def shrink(
     settings = Settings(levels=_levels(level), profile=profile.resolve(formats) if profile.table else None, workers=workers, timeout=timeout)
     if capture.is_dir():
         raise UsageError(f"{capture}: a directory; name the capture that fails")
+    if output is not None and output.exists() and capture.exists() and output.samefile(capture):
+        raise UsageError(f"--output: {output} is the capture itself; give another file")
     (case,) = cases_of([capture])
     with _bar(len(case.frames())) as progress:
 
@@ -147,9 +165,11 @@ def shrink(
 
         found = make_smaller(case, names[0], formats[0], settings, anonymise=anonymise, progress=tell)
     several = len({(frame.link, frame.interface) for frame in found.frames}) > 1
-    target = output or capture.with_suffix(".small.pcapng" if several else ".small.pcap")
+    target = output or Path(capture.stem + (".small.pcapng" if several else ".small.pcap"))
     write_capture(target, found.frames)
     note(f"{target}: {len(found.frames)} of {found.before} packets, after {found.tries} tries; it fails so: {found.problem}")
+    if anonymise and (kept := [frame.index for frame in found.frames if has_payload(frame)]):
+        note(f"payload is still in packet {', '.join(map(str, kept))} of it, unchanged: look whether it names somebody before you show it")
     return 0
 
 

@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import csv
-import ipaddress
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO
 
 from rich.console import Console
 
 from flowparity.accounting import Accounting
-from flowparity.flow import ICMP_OF_VERSION, EndReason, FlowRecord
+from flowparity.flow import EndReason, FlowRecord
 from flowparity.profile import SECOND
+from flowparity.text import ends_text, time_text
 
 CSV_COLUMNS = (
     *("sourceIPv4Address", "destinationIPv4Address", "sourceIPv6Address", "destinationIPv6Address", "sourceTransportPort", "destinationTransportPort"),
@@ -93,11 +92,7 @@ def record_printer(style: Format, file: TextIO | None = None) -> Callable[[FlowR
 def flow_row(flow: Any) -> str:
     """One FlowRecord or DecodedFlow on one line; what is absent is a dash."""
     protocol = "-" if flow.protocol is None else _PROTOCOLS.get(flow.protocol, str(flow.protocol))
-    icmp = flow.ip_version is not None and flow.protocol == ICMP_OF_VERSION[flow.ip_version]
-    source = socket_text(flow.source_address, None if icmp else flow.source_port)
-    destination = socket_text(flow.destination_address, None if icmp else flow.destination_port)
-    if icmp and flow.destination_port is not None:
-        destination += f" {flow.destination_port >> 8}.{flow.destination_port & 255}"
+    source, destination = ends_text(flow.source_address, flow.destination_address, flow.source_port, flow.destination_port, flow.protocol)
     start = "-" if flow.first_ns is None else time_text(flow.first_ns)
     duration = "-" if flow.first_ns is None or flow.last_ns is None else f"{(flow.last_ns - flow.first_ns) / SECOND:.6f}"
     tcp = flow.protocol == 6 and flow.tcp_flags is not None
@@ -107,25 +102,8 @@ def flow_row(flow: Any) -> str:
     return f"{start:29} {duration:>12} {protocol:7} {source:>27} -> {destination:27} {counts} {flags:9} {reason}"
 
 
-def socket_text(address: bytes | None, port: int | None) -> str:
-    """An address with its port, where there is one."""
-    text = "-" if address is None else str(ipaddress.ip_address(address))
-    if port is None:
-        return text
-    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
-
-
 def _or_dash(value: int | None) -> str:
     return "-" if value is None else str(value)
-
-
-def time_text(ns: int) -> str:
-    """A time in UTC with all nine digits; what the calendar cannot hold stays a number."""
-    seconds, rest = divmod(ns, SECOND)
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}"
-    except (ValueError, OverflowError, OSError):
-        return f"{seconds}.{rest:09d}"
 
 
 _REPLAY = ("trailers", "strays", "lost")

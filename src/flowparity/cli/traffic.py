@@ -61,6 +61,8 @@ def generate(
     """Writes seeded traffic to a capture; with --expected also its flow records, known from the parameters alone."""
     from flowparity.generate.traffic import Traffic
 
+    if expected is not None and expected.absolute() == target.absolute():
+        raise UsageError(f"--expected: {expected} is the capture itself; give another file")
     if not 0 < rate <= _MOST_FRAMES_A_SECOND:
         raise UsageError(f"--rate: {rate:g} is not above 0 and at most {_MOST_FRAMES_A_SECOND:g} packets per second")
     spec = TrafficSpec(

@@ -29,7 +29,9 @@ Nfpcapd = Annotated[Path | None, typer.Option(help="A file or directory that nfp
 Exemptions = Annotated[
     Path | None,
     typer.Option(
-        help="A TOML file of [[exemption]] tables: capture, witness, flow, cause. Believed for 3 % of a witness's flows.", metavar="FILE", show_default=False
+        help="A TOML file of exemptions, a table each: capture, witness, flow, cause. Believed for 3 % of the flows.",
+        metavar="FILE",
+        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="A JSON document instead of a table.")]

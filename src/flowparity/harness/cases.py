@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,7 +68,10 @@ def case_of_fixture(fixture: Fixture) -> Case:
 
 
 def cases_of(paths: Iterable[Path]) -> list[Case]:
-    """The cases in files and directories: a capture beside a fixture of its name is that fixture's. InputError if there is nothing."""
+    """The cases in files and directories: a capture beside a fixture of its name is that fixture's. InputError if there is nothing.
+
+    Where two would have one name, their paths are their names.
+    """
     out: dict[Path, Case] = {}
     for path in paths:
         if path.is_dir():
@@ -82,7 +86,8 @@ def cases_of(paths: Iterable[Path]) -> list[Case]:
             out.setdefault(path.resolve(), _case(path, path.parent))
         else:
             raise InputError(f"{path}: No such file or directory; name captures, fixtures or directories of them")
-    return list(out.values())
+    times = Counter(case.name for case in out.values())
+    return [case if times[case.name] == 1 else replace(case, name=str(case.capture)) for case in out.values()]
 
 
 def _case(path: Path, root: Path) -> Case:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from flowparity.explain import NOT_REPORTED
 from flowparity.harness.interfaces import Level, Tier
 
 
@@ -75,8 +76,9 @@ class Cell:
     def lines(self, most: int = 5) -> Iterator[str]:
         """What a person has to read of a failure."""
         alike: dict[tuple[object, ...], list[Problem]] = {}
-        for problem in self.problems:  # the same rule broken in a hundred datagrams is one line
-            alike.setdefault(problem.signature if problem.level is Level.WIRE else (len(alike),), []).append(problem)
+        for problem in self.problems:  # the same rule broken in a hundred datagrams, or a field that is never there, is one line
+            unsaid = problem.explanation == NOT_REPORTED.format(problem.field)
+            alike.setdefault(problem.signature if problem.level is Level.WIRE or unsaid else (len(alike),), []).append(problem)
         for first, *others in list(alike.values())[:most]:
             mark = f" (known: {first.known})" if first.known else ""
             more = f" (and {len(others)} more like it)" if others else ""
@@ -96,6 +98,7 @@ class Results:
     cells: list[Cell] = field(default_factory=list)
     required: frozenset[str] = frozenset()  # subjects that were asked for by name
     seconds: float = 0.0
+    about: Mapping[str, str] = field(default_factory=dict)  # of the run, for reports: when, where, the command
 
     def add(self, cells: Iterable[Cell]) -> None:
         """Adds cells."""

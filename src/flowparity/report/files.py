@@ -22,12 +22,20 @@ def document(results: Results) -> dict[str, Any]:
     """The whole of the results as JSON values."""
     return {
         "flowparity": __version__,
+        "about": dict(results.about),
         "exitStatus": results.exit_code,
         "seconds": round(results.seconds, 3),
         "cpuSeconds": round(results.cpu_seconds, 6),
         "counts": {status.value: results.counts[status] for status in Status},
-        "cells": [pack(cell) for cell in results.cells],
+        "cells": [_camel(pack(cell)) for cell in results.cells],
     }
+
+
+def _camel(value: Any) -> Any:
+    """Names of fields as the rest of the document has them."""
+    if isinstance(value, dict):
+        return {re.sub("_(.)", lambda found: found[1].upper(), name): _camel(each) for name, each in value.items()}
+    return [_camel(each) for each in value] if isinstance(value, list) else value
 
 
 def _json(results: Results) -> str:
@@ -37,6 +45,10 @@ def _json(results: Results) -> str:
 def junit(results: Results) -> str:
     """A testsuite for each subject, a testcase for each cell."""
     root = ElementTree.Element("testsuites", name="flowparity parity", time=f"{results.seconds:.3f}")
+    if results.about:
+        properties = ElementTree.SubElement(root, "properties")
+        for name, value in results.about.items():
+            ElementTree.SubElement(properties, "property", name=name, value=_NOT_XML.sub("?", value))
     for subject in dict.fromkeys(cell.subject for cell in results.cells):
         cells = [cell for cell in results.cells if cell.subject == subject]
         suite = ElementTree.SubElement(

@@ -8,7 +8,7 @@ from html import escape
 
 from flowparity import __version__
 from flowparity.harness.results import Cell, Results, Status
-from flowparity.report.matrix import Matrix, Square, reasons, summary, verdict
+from flowparity.report.matrix import SHOWN, Matrix, Square, reasons, summary, verdict
 
 _CLASS = {
     Status.PASS: "pass",
@@ -40,14 +40,18 @@ def _page(results: Results) -> Iterator[str]:
     yield "<!doctype html>"
     yield f"<html lang=en><meta charset=utf-8><title>flowparity: {escape(verdict(results))}</title><style>{_CSS}</style>"
     yield f"<h1>{escape(verdict(results))}</h1><p>{escape(summary(results))}. flowparity {escape(__version__)}.</p>"
-    yield "<table><thead><tr><th>topic"
-    for column in matrix.columns:
-        yield f"<th>{escape(matrix.heading(column))}"
+    if results.about:
+        yield f"<p class=out>{'<br>'.join(f'{escape(name)}: {escape(value)}' for name, value in results.about.items())}</p>"
+    subjects = matrix.by_subject()
+    yield f"<p class=out>formats together: {', '.join(dict.fromkeys(SHOWN[name] for _, name in matrix.columns))}</p>"
+    yield f"<table><thead><tr><th>{'capture' if matrix.by_case else 'topic'}"
+    for columns in subjects:
+        yield f"<th>{escape(matrix.subject(columns[0][0]))}"
     yield "</thead><tbody>"
     for topic in matrix.topics:
         yield f"<tr><th>{escape(topic)}"
-        for column in matrix.columns:
-            square = matrix.square(topic, column)
+        for columns in subjects:
+            square = matrix.square(topic, *columns)
             yield "<td>" if square is None else _square(square)
     yield "</table>"
     left = list(reasons(results))
@@ -67,7 +71,8 @@ def _square(square: Square) -> str:
 
 def _cell(cell: Cell) -> str:
     level = f" at {cell.level}" if cell.level else ""
-    lines = [f"<div><code>{escape(cell.case)}</code>: {escape(cell.status)}{escape(level)}, {cell.records} records, {cell.cpu_seconds:.3f} CPU s"]
+    name = f"{cell.case} · {SHOWN[cell.format]}"
+    lines = [f"<div><code>{escape(name)}</code>: {escape(cell.status)}{escape(level)}, {cell.records} records, {cell.cpu_seconds:.3f} CPU s"]
     if cell.status is not Status.PASS:
         lines.append(f"<pre>{escape(chr(10).join(cell.lines(most=20)))}</pre>")
     lines += [f"<div class=out>{escape(note)}</div>" for note in (*cell.notes, *cell.remarks)]

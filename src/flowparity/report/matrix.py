@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -87,11 +88,14 @@ class Matrix:
         found = [self._squares[topic, column].cells for column in columns if (topic, column) in self._squares]
         return Square(tuple(cell for cells in found for cell in cells)) if found else None
 
+    def subject(self, name: str) -> str:
+        """A subject, and below it its tier."""
+        return f"{PurePath(name).stem if name.endswith('.toml') else name}\n{self.tiers.get(name, '-')}"
+
     def heading(self, *columns: tuple[str, str]) -> str:
         """The subject of columns with its tier, and the format if it is one."""
         subject, name = columns[0]
-        tier = self.tiers.get(subject, "-")
-        return f"{subject}\n{tier}" + (f" · {SHOWN[name]}" if len(columns) == 1 else "")
+        return self.subject(subject) + (f" · {SHOWN[name]}" if len(columns) == 1 else "")
 
     def by_subject(self) -> list[tuple[tuple[str, str], ...]]:
         """The columns of each subject."""
@@ -194,9 +198,17 @@ class Rendered:
 
 
 def failures(results: Results, most: int = 20) -> Iterator[str]:
-    """The lines that explain what failed, known faults last, the first few cells in full."""
-    cells = results.failures + [cell for cell in results.cells if cell.status is Status.KNOWN]
+    """The lines that explain what failed, known faults last: of each case by each subject one format in full before the others."""
+    turns: Counter[tuple[bool, str, str]] = Counter()
+    ranked = []
+    for cell in results.failures + [cell for cell in results.cells if cell.status is Status.KNOWN]:
+        run = (cell.status is Status.KNOWN, cell.case, cell.subject)
+        ranked.append((run[0], turns[run], cell))
+        turns[run] += 1
+    cells = [cell for *_, cell in sorted(ranked, key=lambda each: each[:2])]
     for cell in cells[:most]:
         yield from cell.lines()
     if len(cells) > most:
-        yield f"… and {len(cells) - most} more cells; --json, --html and --junit have them all"
+        unseen = list(dict.fromkeys(cell.case for cell in cells[most:] if cell.case not in {shown.case for shown in cells[:most]}))
+        names = f", among them of {', '.join(unseen[:5])}{' …' if len(unseen) > 5 else ''}" if unseen else ""
+        yield f"… and {len(cells) - most} more cells{names}; --json, --html and --junit have them all"

@@ -53,6 +53,8 @@ def read(path: Path) -> Sums:
     """The sums of a file of nfcapd or nfpcapd, or of all of them in a directory. InputError when nfdump cannot read it."""
     if shutil.which("nfdump") is None:
         raise UnavailableError("nfdump is not installed: apt-get install nfdump")
+    if path.is_dir() and not any(path.rglob("nfcapd.*")):
+        raise InputError(f"{path}: holds no files of nfcapd or nfpcapd (nfcapd.…)")
     option = "-R" if path.is_dir() else "-r"
     done = subprocess.run(["nfdump", option, str(path), "-q", "-o", "json"], capture_output=True, text=True, env={**os.environ, "TZ": "UTC"}, check=False)
     if done.returncode:

@@ -42,10 +42,6 @@ def probe() -> Availability:
     for tool in ("unshare", "nsenter"):
         if shutil.which(tool) is None:
             return Availability(False, f"{tool} is missing", "apt-get install util-linux")
-    try:
-        import pyroute2  # noqa: F401
-    except ImportError:
-        return Availability(False, "pyroute2 is missing", "pip install 'flowparity[live]'")
     reason = "" if privileged() else _fails(_AS_USER)
     if not reason:
         return Availability(True)

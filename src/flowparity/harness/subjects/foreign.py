@@ -13,12 +13,13 @@ import subprocess
 import tempfile
 import time
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from flowparity.catalogue import get as rule
 from flowparity.errors import FlowparityError, InputError, SystemFault, UsageError
 from flowparity.harness.data import data_directory
 from flowparity.harness.interfaces import Availability, Capabilities, Job, Outcome, Session, Subject, Tier
@@ -64,40 +65,83 @@ def descriptions() -> dict[str, str]:
 
 
 def load_description(path: Path) -> Description:
-    """Reads a description; InputError names the file and what is wrong."""
+    """Reads a description; InputError names the file, the key and what is wrong with it."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        known_keys = {each.name for each in fields(Description)}
-        unknown = sorted(set(table) - known_keys)
-        if unknown:
-            raise ValueError(f"unknown key {', '.join(unknown)}; known: {', '.join(sorted(known_keys))}")
-        known = tuple(Known(**{**each, "formats": tuple(each.get("formats", FORMATS))}) for each in table.pop("known", []))
-        if any(not (each.field or each.rule) for each in known):
-            raise ValueError("a known failure names a field or a rule")
+        table["known"] = tuple(_known(each) for each in _checked(table, Description, "").get("known", ()))
         for name in ("argv", "statuses"):
             if name in table:
                 table[name] = tuple(table[name])
-        out = Description(**table, known=known)
+        out = Description(**table)
         profile_from(out.profile)
         _capabilities(out)
-        if set(out.formats) - set(FORMATS):
-            raise ValueError(f"formats are {', '.join(FORMATS)}")
+        if set(out.formats) - set(FORMATS) or not out.formats:
+            raise ValueError(f"formats are some of {', '.join(FORMATS)}, each with the exporter's own name of it")
         return out
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError, FlowparityError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError, FlowparityError) as error:
         raise InputError(f"subject {path}: {error}") from None
 
 
+_SHAPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("text", lambda value: isinstance(value, str)),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "int | None": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "float": ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
+    "tuple[str, ...]": ("a list of texts", lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value)),
+    "tuple[int, ...]": ("a list of whole numbers", lambda value: isinstance(value, list) and all(isinstance(each, int) for each in value)),
+    "tuple[Known, ...]": ("tables, [[known]]", lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value)),
+    "Mapping[str, str]": ("a table of texts", lambda value: isinstance(value, dict) and all(isinstance(each, str) for each in value.values())),
+    "Mapping[str, Any]": ("a table", lambda value: isinstance(value, dict)),
+    "frozenset[int]": ("a list of LINKTYPE numbers (1 is Ethernet)", lambda value: isinstance(value, list) and all(isinstance(each, int) for each in value)),
+    "frozenset[str]": ("a list of texts", lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value)),
+    "frozenset[str] | None": ("a list of texts", lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value)),
+    "Tier": (f"one of {', '.join(Tier)}", lambda value: value in list(Tier)),
+}
+"""By the type of a dataclass's field: what a TOML file has to say, in words, and whether it does."""
+
+
+def _checked(table: dict[str, Any], cls: type, where: str, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The table, if it has what the dataclass needs, nothing that it does not know, and each value in its shape; else a ValueError."""
+    known = {each.name: each for each in fields(cls) if each.name not in without}
+    for name, value in table.items():
+        if name not in known:
+            raise ValueError(f"unknown key {where}{name}; known: {', '.join(sorted(known))}")
+        words, fits = _SHAPES[str(known[name].type)]
+        if not fits(value):
+            raise ValueError(f"{where}{name}: {value!r} is not {words}")
+    missing = [name for name, each in known.items() if name not in table and each.default is MISSING and each.default_factory is MISSING]
+    if missing:
+        raise ValueError(f"{', '.join(where + name for name in missing)}: missing")
+    return table
+
+
+def _known(table: dict[str, Any]) -> Known:
+    values = _checked(table, Known, "known.")
+    known = Known(**{**values, "formats": tuple(values.get("formats", FORMATS))})
+    if not (known.field or known.rule):
+        raise ValueError("known: an entry names a field or a rule")
+    if known.field and known.field not in (*FIELDS, "record"):
+        raise ValueError(f"known.field: {known.field} is none of {', '.join(FIELDS)}, record")
+    if known.rule:
+        rule(known.rule)
+    return known
+
+
+_OWN = frozenset({"formats", "truthful", "exact_time"})  # what is so of every exporter that only exports
+
+
 def _capabilities(description: Description) -> Capabilities:
-    table = dict(description.capabilities)
-    reported = table.pop("fields", None)
-    if reported is not None:
-        wrong = sorted(set(reported) - set(FIELDS))
+    table = dict(_checked({"tier": "file", **description.capabilities}, Capabilities, "capabilities.", without=_OWN))
+    if "fields" in table:
+        wrong = sorted(set(table["fields"]) - set(FIELDS))
         if wrong:
             raise ValueError(f"capabilities.fields: {', '.join(wrong)} is none of {', '.join(FIELDS)}")
-        table["fields"] = frozenset(reported)
-    if "links" in table:
-        table["links"] = frozenset(table["links"])
-    tier = Tier(table.pop("tier", "file"))
+        table["fields"] = frozenset(table["fields"])
+    for name in ("links", "run"):
+        if name in table:
+            table[name] = frozenset(table[name])
+    tier = Tier(table.pop("tier"))
     return Capabilities(tier=tier, formats=tuple(each for each in FORMATS if each in description.formats), exact_time=False, truthful=False, **table)
 
 
@@ -190,8 +234,10 @@ class _ForeignSession(Session):
         for process in self._processes:
             self._wait(process, end)
             if process.returncode not in self._description.statuses:
-                how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
-                raise SystemFault(f"{self._description.name} ended with {how}: {self._last_words()}")
+                code = process.returncode
+                how = f"signal {-code}" if code < 0 else f"status {code}"
+                hint = "" if code < 0 else f"; if that is a good end for it, write statuses = [0, {code}] into its description"
+                raise SystemFault(f"{self._description.name} ended with {how}: {self._last_words()}{hint}")
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = used.ru_utime + used.ru_stime - self._before.ru_utime - self._before.ru_stime
         return Outcome(cpu_seconds=cpu)
