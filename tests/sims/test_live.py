@@ -70,6 +70,18 @@ def test_the_service_and_a_replay(backend: str) -> None:
         assert served.said["counters"]["interface_packets"] == len(frames)
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["in-the-frame", "taken-out"])
+def test_a_card_that_takes_tags_out_is_warned_of(taken: bool) -> None:
+    """netmap's slots have no place for them."""
+    environment = {"LD_PRELOAD": str(stand_in("netmap"))}
+    with VethRig("trailer") as rig, rig.bare_link() as link, rig.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth:
+        rig.namespace.ask("tags", name=link.receive, on=taken)
+        receive = ("--backend", "netmap", "--interface", f"netmap:{link.receive}")
+        transmit = ("--interface", link.transmit or "", "--top")
+        served = serve(VLAN, transmit, receive, mouth, expected=len(frames_of(VLAN)), environment=environment, prefix=rig.namespace.prefix)
+    assert any("VLAN tags that the interface takes out of frames do not arrive" in each for each in served.said["warnings"]) is taken
+
+
 def test_an_interface_that_goes_away_is_said() -> None:
     """The port's error while it is in use: status 4 and what to do."""
     environment = os.environ | {"LD_PRELOAD": str(stand_in("netmap")), "FLOWPARITY_NETMAP_SIM": "fail=ENODEV"}

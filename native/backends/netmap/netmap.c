@@ -16,6 +16,7 @@
  *  - An illegal head makes NIOCRXSYNC succeed and leave bogus slots behind, but makes poll say POLLERR: so every slot is checked before it
  * is believed.
  */
+#include "../linux_interface.h"
 #include "../machine.h"
 #include "port.h"
 #include "transmit.h"
@@ -111,6 +112,8 @@ static int netmap_open(const struct fp_host *host, const struct fp_open_args *ar
     if (status < 0)
         goto out;
     caps->queues = args->queues;
+    if (source->interface[0] != '\0' && li_takes_tags(&(struct li_interface){.name = source->interface}))
+        caps->flags |= FP_CAP_LOSES_TAGS; /* a slot has no place beside the frame */
     *out = source;
     return 0;
 out:
