@@ -72,7 +72,7 @@ def test_the_service_and_a_replay(backend: str) -> None:
 
 @pytest.mark.parametrize("taken", [False, True], ids=["in-the-frame", "taken-out"])
 def test_a_card_that_takes_tags_out_is_warned_of(taken: bool) -> None:
-    """netmap's slots have no place for them."""
+    """A slot of netmap's has no place for them."""
     environment = {"LD_PRELOAD": str(stand_in("netmap"))}
     with VethRig("trailer") as rig, rig.bare_link() as link, rig.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth:
         rig.namespace.ask("tags", name=link.receive, on=taken)
