@@ -82,7 +82,7 @@ class Wire(Rig):
         for nic in (self.transmit, self.receive.removeprefix("netmap:")) if self.mtu else ():
             Path(f"/proc/sys/net/ipv6/conf/{nic}/disable_ipv6").write_text("1", encoding="ascii")
             for feature in ("rxvlan", "rx-vlan-filter"):  # a native netmap driver leaves tags to the card; one that cannot be switched off stays
-                subprocess.run(["ethtool", "-K", nic, feature, "off"], check=False, stderr=subprocess.DEVNULL)
+                subprocess.run(["ethtool", "-K", nic, feature, "off"], check=False, capture_output=True)
             subprocess.run(["ip", "link", "set", nic, "up", "promisc", "on", "mtu", str(self.mtu)], check=True)
             carrier(nic)
 
