@@ -26,9 +26,9 @@ from flowparity.profile import Profile
 class Server:
     """Serves one harness. Every request has a thread of its own, so that the end of the stream is noticed while a case runs."""
 
-    def __init__(self, pipe: Pipe, directory: Path) -> None:
+    def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        self._directory = directory
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._sessions: dict[int, tuple[Session, float]] = {}
         self._subjects: dict[str, Subject] = {}
         self._lock = threading.Lock()
@@ -38,6 +38,9 @@ class Server:
         self._pipe.send({"hello": HELLO, "version": VERSION, "pid": os.getpid()})
         while (message := self._pipe.receive()) is not None:
             threading.Thread(target=self._answer, args=message, daemon=True).start()
+        with self._lock:
+            if self._directory is not None:
+                self._directory.cleanup()
 
     def _answer(self, request: dict[str, Any], octets: bytes) -> None:
         answer: dict[str, Any] = {"id": request.get("id")}
@@ -77,7 +80,10 @@ class Server:
 
     def _op_put(self, request: dict[str, Any], octets: bytes) -> Any:
         """Takes a file, for a worker that does not see the harness's disk."""
-        path = self._directory / Path(request["name"]).name
+        with self._lock:
+            if self._directory is None:
+                self._directory = tempfile.TemporaryDirectory(prefix="flowparity-worker-")
+            path = Path(self._directory.name) / Path(request["name"]).name
         path.write_bytes(octets)
         return str(path)
 
@@ -111,8 +117,8 @@ def main() -> None:
     """Serves standard input and output."""
     stream = os.dup(1)
     os.dup2(2, 1)  # a library that prints must not write into the protocol
-    with tempfile.TemporaryDirectory(prefix="flowparity-worker-") as directory, os.fdopen(stream, "wb") as writer:
-        Server(Pipe(sys.stdin.buffer, writer), Path(directory)).serve()
+    with os.fdopen(stream, "wb") as writer:
+        Server(Pipe(sys.stdin.buffer, writer)).serve()
     os._exit(0)  # at once: a run may still be in a library that does not return
 
 

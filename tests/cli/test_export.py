@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.cli.conftest import RECORDED, Result, start
 
 Run = Callable[..., Result]
 HTTP = RECORDED / "http-ipv4.pcap"
+SMALL = RECORDED / "ping-fragments.pcap"
 BACKENDS = pytest.mark.parametrize("backend", ["pcap", "reference"])
 
 
@@ -145,6 +148,48 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path, number: signal.Signals) 
     told = json.loads(out)
     assert told["broken"] == []
     assert told["resident_packets"] == 0
+
+
+def blocked_export(tmp_path: Path, port: int) -> tuple[subprocess.Popen[str], int]:
+    """An export whose source neither gives anything nor ends, in a system call, and the descriptor that ends it."""
+    capture = tmp_path / "long.pcap"
+    os.mkfifo(capture)
+    feeder = os.open(capture, os.O_RDWR)
+    os.write(feeder, SMALL.read_bytes())
+    process = start("export", "--input", capture, "--collector", f"127.0.0.1:{port}", "--json")
+    while fcntl.ioctl(feeder, termios.FIONREAD, bytes(4)) != bytes(4):  # until all was read
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process, feeder
+
+
+def test_a_volley_of_signals_is_one(tmp_path: Path, collector: Collector) -> None:
+    """A held Ctrl-C used to free the exporter while it ran."""
+    process, feeder = blocked_export(tmp_path, collector.address[1])
+    with process:
+        for _ in range(8):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+        os.close(feeder)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode in (0, 2), err
+    told = json.loads(out)
+    assert told["broken"] == []
+    assert told["resident_packets"] == 0
+
+
+def test_who_insists_ends_it_and_hears_how_far_it_came(tmp_path: Path, collector: Collector) -> None:
+    process, feeder = blocked_export(tmp_path, collector.address[1])
+    with process:
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        os.close(feeder)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the accounting so far" in err
+    assert "frames    received" in err
+    assert "Traceback" not in err
 
 
 def test_generate_and_its_records(run: Run, tmp_path: Path) -> None:

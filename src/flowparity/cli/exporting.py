@@ -95,7 +95,10 @@ def run_native_export(backend: str, source: str, profile: Profile, collectors: t
                 asked.clear()
                 note(accounting_text(exporter.snapshot().accounting, live=exporter.capabilities.live))
 
-        return run_stoppable(exporter.run, exporter.stop, tick)
+        def last() -> None:
+            note("interrupted before the end; the accounting so far:\n" + accounting_text(exporter.snapshot().accounting, live=exporter.capabilities.live))
+
+        return run_stoppable(exporter.run, exporter.stop, tick, last)
 
 
 def _warn(warnings: Iterable[str]) -> None:

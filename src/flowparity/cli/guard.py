@@ -12,9 +12,9 @@ from typing import Any
 
 import typer
 
+from flowparity.cli import INTERRUPTED
 from flowparity.errors import FlowparityError
 
-INTERRUPTED = 128 + signal.SIGINT
 READER_GONE = 128 + signal.SIGPIPE
 SYSTEM_FAILED = 4
 BAD_USAGE = 2

@@ -230,9 +230,18 @@ def parity(
                 progress(done, len(work), f"{case.name} by {name}")
         return cells
 
-    with held, ThreadPoolExecutor(max_workers=max(1, min(jobs, len(work) or 1))) as pool:
-        for cells in pool.map(one, work):
-            results.add(cells)
+    pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(work) or 1)))
+    with held:
+        interrupted = True
+        try:
+            for cells in pool.map(one, work):
+                results.add(cells)
+            interrupted = False
+        except Exception:
+            interrupted = False
+            raise
+        finally:  # what computes in Python cannot be told to end, and is not waited for; what it has started ends with `held`
+            pool.shutdown(wait=not interrupted, cancel_futures=True)
     results.seconds = time.monotonic() - started
     return results
 

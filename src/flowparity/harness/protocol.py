@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from flowparity.errors import FlowparityError, InputError, SystemFault, UnavailableError, UsageError
@@ -36,6 +37,17 @@ class Pipe:
         with self._lock:
             self._writer.write(_LENGTHS.pack(len(text), len(octets)) + text + octets)
             self._writer.flush()
+
+    def end(self, seconds: float) -> bool:
+        """Ends the stream for the other side; False if another thread still writes after so many seconds."""
+        if not self._lock.acquire(timeout=seconds):
+            return False
+        try:
+            with suppress(OSError):  # the other side is gone
+                self._writer.close()
+        finally:
+            self._lock.release()
+        return True
 
     def receive(self) -> tuple[dict[str, Any], bytes] | None:
         """The next message; None at the end of the stream. A SystemFault if what comes is no message."""

@@ -75,7 +75,7 @@ class Feeder:
         if self._process is None:
             self._rest = b""
             self._log = tempfile.TemporaryFile(prefix="flowparity-feeder-", suffix=".log")  # noqa: SIM115  (lives as long as the process)
-            self._process = subprocess.Popen(self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
+            self._process = subprocess.Popen(self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True)
         pipe = cast(IO[bytes], self._process.stdin)
         try:
             pipe.write(json.dumps(request).encode() + b"\n")

@@ -139,7 +139,10 @@ class Holder:
 def serve(channel: socket.socket) -> None:
     """Answers requests until the rig goes."""
     holder = Holder()
-    wire.put(channel, {"ready": True})
+    try:
+        wire.put(channel, {"ready": True})
+    except ConnectionError:  # interrupted while the namespace was being made
+        return
     while True:
         try:
             request, _ = wire.get(channel)

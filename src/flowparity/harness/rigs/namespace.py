@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ class Namespace:
 
     def close(self) -> None:
         """Ends the holder; the namespace goes with the last process inside."""
+        with suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)  # also when another thread still waits for an answer
         self._channel.close()
         try:
             self._holder.wait(_ANSWER_SECONDS)

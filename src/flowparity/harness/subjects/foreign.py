@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -151,6 +154,9 @@ class ForeignSubject(Subject):
     def __init__(self, description: Description) -> None:
         self.name = description.name
         self.description = description
+        self._lock = threading.Lock()
+        self._session: _ForeignSession | None = None
+        self._closed = False
 
     @classmethod
     def load(cls, path: str) -> ForeignSubject:
@@ -186,8 +192,19 @@ class ForeignSubject(Subject):
         return ""
 
     def start(self, job: Job) -> Session:
-        """Starts a process for each format."""
-        return _ForeignSession(self.description, job)
+        """Starts a process for each format, each in a session of its own: what it starts in turn ends with it, and a Ctrl-C is the harness's."""
+        with self._lock:
+            if self._closed:
+                raise SystemFault(f"{self.name}: the run was ended")
+            self._session = _ForeignSession(self.description, job)
+            return self._session
+
+    def close(self) -> None:
+        """Ends what may still run, for good; from any thread. Safe to call twice."""
+        with self._lock:
+            self._closed = True
+            if self._session is not None:
+                self._session.kill()
 
 
 class _ForeignSession(Session):
@@ -220,7 +237,7 @@ class _ForeignSession(Session):
         environment = {**os.environ, **{key: fill(value, values) for key, value in self._description.environment.items()}}
         with (place / "output").open("wb") as output:
             try:
-                process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=place, env=environment)
+                process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=place, env=environment, start_new_session=True)
             except OSError as error:
                 raise SystemFault(f"{self._description.name}: cannot start {argv[0]}: {error.strerror}") from None
         self._processes.append(process)
@@ -270,10 +287,12 @@ class _ForeignSession(Session):
         return "it said nothing"
 
     def kill(self) -> None:
+        """Ends the processes and all that they have started; safe to call twice."""
         for process in self._processes:
-            if process.poll() is None:
-                process.kill()
+            with suppress(ProcessLookupError):  # nobody of the group is left
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        self._processes.clear()  # their numbers may soon be another's
         self._directory.cleanup()
 
 

@@ -22,8 +22,7 @@ from flowparity.harness.protocol import HELLO, VERSION, Pipe, error_of
 from flowparity.profile import Profile
 
 _START_TIMEOUT = 60.0
-_GRACE = 10.0
-
+_GRACE = 10.0  # seconds
 
 WORKER = (sys.executable, "-m", "flowparity.worker")
 """The argv of a worker process."""
@@ -35,7 +34,8 @@ class Worker:
     def __init__(self, argv: Sequence[str] = WORKER) -> None:
         self._log = tempfile.TemporaryFile(prefix="flowparity-worker-", suffix=".log")  # noqa: SIM115  (lives as long as the process)
         try:
-            self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
+            # A session of its own: a Ctrl-C on the terminal is for the harness, whose end is the worker's.
+            self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True)
         except OSError as error:
             raise SystemFault(f"worker: cannot start {argv[0]}: {error.strerror}") from None
         self._pipe = Pipe(cast(BinaryIO, self._process.stdout), cast(BinaryIO, self._process.stdin))
@@ -82,11 +82,14 @@ class Worker:
         try:
             return answer.result(limit)
         except NotInTime:
-            self.close()
+            self.close(grace=0.0)
             raise SystemFault(f"worker: no answer to {op!r} within {limit:g} s; the process was killed") from None
 
-    def close(self) -> None:
-        """Ends the process. Safe to call twice."""
+    def close(self, grace: float = _GRACE) -> None:
+        """Ends the process: by the end of its input, or with force after so many seconds. Safe to call twice."""
+        if self._pipe.end(grace):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace)
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
