@@ -53,11 +53,11 @@ static uint64_t of_stream(const struct fp_stream *s, unsigned value)
     case V_INTERFACE_OPTION:
         return p->input_interface;
     case V_OCTETS_EXPORTED:
-        return s->built_octets;
+        return s->account.datagram_octets + s->unsettled.octets;
     case V_MESSAGES_EXPORTED:
-        return s->built;
+        return s->account.datagrams + s->unsettled.datagrams;
     case V_FLOWS_EXPORTED:
-        return s->built_flows - s->account.not_sent_records;
+        return s->account.exported_records + s->unsettled.flows;
     case V_PACKETS_IGNORED:
         return ignored(face->account);
     case V_FLOWS_NOT_SENT:

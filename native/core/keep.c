@@ -40,10 +40,10 @@ static bool keep(struct kept *k, const struct fp_message *m)
     return true;
 }
 
-static void keep_all(struct fp_transport *t, struct fp_message *messages, unsigned count)
+static void keep_all(struct fp_transport *t, const struct fp_message *messages, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
-        messages[i].sent = keep((struct kept *)t, &messages[i]);
+        fp_tally_add(keep((struct kept *)t, &messages[i]) ? &t->sent : &t->refused, &messages[i], 1);
 }
 
 static void forget(struct fp_transport *t)

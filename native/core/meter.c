@@ -14,9 +14,20 @@ enum { FP_FILTERED = FP_IPV6 + 1, FP_SAMPLED_OUT };
 
 static bool is_own(const struct fp_meter *m, const struct fp_flow *f)
 {
-    for (unsigned i = 0; i < m->nown; i++) {
-        const struct fp_own *own = &m->own[i];
-        if (f->kind != own->kind || fp_protocol(f->word) != 17 || (uint32_t)f->ports != own->ports || f->source[0] != own->source[0])
+    uint32_t ports = (uint32_t)f->ports;
+    unsigned first = 0, end = m->nown;
+
+    if (f->kind < FP_IPV4 || fp_protocol(f->word) != 17)
+        return false;
+    while (first < end) {
+        unsigned middle = (first + end) / 2;
+        if (m->own[middle].ports < ports)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    for (const struct fp_own *own = m->own + first; own < m->own + m->nown && own->ports == ports; own++) {
+        if (f->kind != own->kind || f->source[0] != own->source[0])
             continue;
         if (f->kind == FP_IPV4 || (f->source[1] == own->source[1] && !memcmp(f->destination, own->destination, sizeof own->destination)))
             return true;

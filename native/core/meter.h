@@ -39,7 +39,7 @@ struct fp_meter {
     uint64_t sampled; /* index of the next frame that sampling looks at */
     uint64_t sampling_state;
     uint32_t sweep_budget;
-    const struct fp_own *own;
+    const struct fp_own *own; /* by `ports`, ascending */
     unsigned nown;
     struct fp_block blocks[FP_STAGES]; /* one before each stage */
     unsigned steps;

@@ -22,7 +22,9 @@ struct fp_run {
     struct fp_caps caps;
     struct fp_worker *workers;
     unsigned nworkers;
-    bool dispatch; /* one queue, dealt out by flow hash */
+    struct fp_own *own; /* the 5-tuples of what any of them exports */
+    bool dispatch;      /* one queue, dealt out by flow hash */
+    bool asked;         /* to end; a worker's error does not ask, it only stops the others */
     bool stop, stopping;
     bool ran;
     int64_t final_clock;
@@ -124,7 +126,7 @@ static int open_workers(struct fp_run *r, char *err)
 {
     for (unsigned i = 0; i < r->config.workers; i++) {
         struct fp_worker *w = &r->workers[i];
-        int rc = fp_worker_init(w, &r->config, i, r->interface_name, (r->caps.flags & FP_CAP_LIVE) != 0, err);
+        int rc = fp_worker_init(w, &r->config, i, r->interface_name, &r->asked, err);
         if (rc)
             return rc;
         r->nworkers++;
@@ -138,6 +140,35 @@ static int open_workers(struct fp_run *r, char *err)
             if (!w->ring)
                 return fp_host.fail(err, -ENOMEM, "out of memory");
         }
+    }
+    return 0;
+}
+
+static int by_ports(const void *a, const void *b)
+{
+    uint32_t one = ((const struct fp_own *)a)->ports, other = ((const struct fp_own *)b)->ports;
+
+    return (one > other) - (one < other);
+}
+
+/* A live source may show every worker what any of them exports (S-VER-2). */
+static int share_own(struct fp_run *r, char *err)
+{
+    unsigned n = 0;
+
+    if (!(r->caps.flags & FP_CAP_LIVE) || !r->config.nstreams)
+        return 0;
+    r->own = calloc((size_t)r->nworkers * r->config.nstreams, sizeof *r->own);
+    if (!r->own)
+        return fp_host.fail(err, -ENOMEM, "out of memory");
+    for (unsigned i = 0; i < r->nworkers; i++)
+        for (unsigned j = 0; j < r->config.nstreams; j++)
+            if (r->workers[i].transports[j]->own.kind != FP_NON_IP)
+                r->own[n++] = r->workers[i].transports[j]->own;
+    qsort(r->own, n, sizeof *r->own, by_ports);
+    for (unsigned i = 0; i < r->nworkers; i++) {
+        r->workers[i].meter.own = r->own;
+        r->workers[i].meter.nown = n;
     }
     return 0;
 }
@@ -167,6 +198,8 @@ int fp_run_open(const struct fp_config *config, struct fp_run **out, char *err)
         goto out_run;
     r->workers = calloc(config->workers, sizeof *r->workers);
     rc = r->workers ? open_workers(r, err) : fp_host.fail(err, -ENOMEM, "out of memory");
+    if (!rc)
+        rc = share_own(r, err);
     if (rc) {
         fp_run_close(r);
         return rc;
@@ -185,11 +218,13 @@ void fp_run_close(struct fp_run *r)
         fp_worker_free(&r->workers[i]);
     r->plugin->backend.close(r->source);
     free(r->workers);
+    free(r->own);
     free(r);
 }
 
 void fp_run_stop(struct fp_run *r)
 {
+    __atomic_store_n(&r->asked, true, __ATOMIC_RELEASE);
     __atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
 }
 
@@ -297,8 +332,8 @@ static void finish_workers(struct fp_run *r)
         if (r->config.wall)
             clock = fp_max(clock, m->clock);
     }
-    if (clock == INT64_MIN)
-        return;
+    if (clock == INT64_MIN && !r->config.wall)
+        return; /* S-TIM-7 */
     r->final_clock = clock;
     for (unsigned i = 0; i < r->nworkers; i++) {
         finishing[i] = (struct finishing){&r->workers[i], FP_MUTANT(82, clock, r->workers[i].meter.newest)};

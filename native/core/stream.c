@@ -9,7 +9,8 @@
 #include "clock.h"
 #include "mutant.h"
 
-#define LATEST              (500 * FP_MILLISECOND) /* a record waits at most this long, of export time, in a datagram that is not full */
+#define LATEST              (500 * FP_MILLISECOND) /* a record waits at most this long for its datagram to leave */
+#define SETTLED             FP_SECOND              /* a refusal that has not come back by then is no longer waited for */
 #define V5_RECORDS          30u
 #define NEW_TEMPLATE_COPIES 2u
 
@@ -23,44 +24,50 @@ static uint8_t *message(const struct fp_stream *s)
     return s->arena + (size_t)FP_MUTANT(64, s->slot, s->pending) * FP_DATAGRAM;
 }
 
-/* Takes back what had seemed exported (S-EXP-3). */
-static void take_back(struct fp_stream *s)
+/* `limit` is not negative. */
+static bool aged(int64_t since, int64_t now, int64_t limit)
+{
+    return now >= fp_later(since, limit);
+}
+
+/* Hands messages to the transport and accounts what it now knows. A record is queued until its fate is certain, so that no count ever falls
+ * (S-INV-2, S-EXP-3). */
+static void hand_over(struct fp_stream *s, unsigned count)
 {
     struct fp_stream_account *a = &s->account;
-    struct fp_refused *r = &s->transport->refused;
+    struct fp_tally *sent = &s->transport->sent, *refused = &s->transport->refused;
 
-    a->exported_packets -= r->packets;
-    a->exported_records -= r->flows;
-    a->datagrams -= r->datagrams;
-    a->datagram_octets -= r->octets;
-    a->not_sent_packets += r->packets;
-    a->not_sent_records += r->flows;
-    *r = (struct fp_refused){0};
+    fp_tally_add(&s->unsettled, s->messages, count);
+    s->transport->ops->send(s->transport, s->messages, count);
+    s->unsettled.datagrams -= sent->datagrams + refused->datagrams;
+    s->unsettled.octets -= sent->octets + refused->octets;
+    s->unsettled.flows -= sent->flows + refused->flows;
+    s->unsettled.packets -= sent->packets + refused->packets;
+    a->queued_packets -= sent->packets + refused->packets;
+    a->queued_records -= sent->flows + refused->flows;
+    if (FP_MUTANT(61, false, true))
+        fp_tally_move(sent, refused);
+    a->exported_packets += sent->packets;
+    a->exported_records += sent->flows;
+    a->datagrams += sent->datagrams;
+    a->datagram_octets += sent->octets;
+    a->not_sent_packets += refused->packets;
+    a->not_sent_records += refused->flows;
+    *sent = *refused = (struct fp_tally){0};
 }
 
 static void offer(struct fp_stream *s)
 {
-    struct fp_stream_account *a = &s->account;
-
     if (!s->pending)
         return;
-    s->transport->ops->send(s->transport, s->messages, s->pending);
-    for (unsigned i = 0; i < s->pending; i++) {
-        const struct fp_message *m = &s->messages[i];
-        a->queued_packets -= m->packets;
-        a->queued_records -= m->flows;
-        if (m->sent || FP_MUTANT(61, false, true)) {
-            a->exported_packets += m->packets;
-            a->exported_records += m->flows;
-            a->datagrams++;
-            a->datagram_octets += m->length;
-        } else {
-            a->not_sent_packets += m->packets;
-            a->not_sent_records += m->flows;
-        }
-    }
+    hand_over(s, s->pending);
     s->pending = 0;
-    take_back(s);
+    s->offered_at = s->face->clock;
+}
+
+static void settle(struct fp_stream *s)
+{
+    hand_over(s, 0);
 }
 
 static void close_set(struct fp_stream *s)
@@ -86,9 +93,8 @@ static void seal(struct fp_stream *s)
         close_set(s);
     s->encoder->seal(s, message(s), s->length);
     *m = (struct fp_message){.data = message(s), .length = (uint32_t)s->length, .flows = s->flows, .packets = s->packets};
-    s->built++;
-    s->built_octets += s->length;
-    s->built_flows += s->flows;
+    if (s->pending == 0)
+        s->oldest = s->opened;
     s->since_refresh++;
     s->open = false;
     if (++s->pending == FP_STREAM_BATCH)
@@ -120,15 +126,19 @@ static void announce_template(struct fp_stream *s, const struct fp_template *t)
         p = fp_put16(fp_put16(p, t->fields[i].id), t->fields[i].length);
 }
 
+/* What waits is offered first, so that the statistics are true when they are said. */
 static void put_options(struct fp_stream *s)
 {
     const struct fp_encoder *e = s->encoder;
+    uint8_t *p;
 
     for (unsigned i = 0; i < e->ntemplates; i++) {
         const struct fp_template *t = &e->templates[i];
         if (!t->scopes || !e->applies(s, t))
             continue;
-        fp_fields_put(reserve(s, t->id, fp_fields_size(s, t->fields, t->count)), s, t->fields, t->count);
+        p = reserve(s, t->id, fp_fields_size(s, t->fields, t->count));
+        offer(s);
+        fp_fields_put(p, s, t->fields, t->count);
         s->data_records++;
     }
 }
@@ -162,11 +172,14 @@ static void refresh(struct fp_stream *s)
     s->fresh = true;
     s->since_refresh = 0;
     s->refreshed = s->now;
+    s->refreshed_at = s->face->clock;
 }
 
 static bool too_old(const struct fp_stream *s)
 {
-    return fp_earlier(s->now, s->refreshed) >= (int64_t)s->face->config->profile.template_seconds * FP_SECOND;
+    int64_t limit = (int64_t)s->face->config->profile.template_seconds * FP_SECOND;
+
+    return aged(s->refreshed, s->now, limit) || aged(s->refreshed_at, s->face->clock, limit);
 }
 
 static bool refresh_due(const struct fp_stream *s)
@@ -188,7 +201,7 @@ static void open_message(struct fp_stream *s)
     s->set_at = 0;
     s->records = s->data_records = s->flows = 0;
     s->packets = 0;
-    s->opened = s->now;
+    s->opened = s->face->clock;
     if (refresh_due(s))
         refresh(s);
 }
@@ -255,15 +268,19 @@ void fp_stream_put(struct fp_stream *s, const struct fp_record *r)
 
 void fp_stream_tick(struct fp_stream *s, bool idle)
 {
+    int64_t clock = s->face->clock;
+
     advance(s);
-    if (s->open && fp_earlier(s->now, s->opened) >= LATEST)
+    if (s->open && aged(s->opened, clock, LATEST))
         seal(s);
-    if (s->announced && !s->open && refresh_due(s)) {
+    if ((s->announced || s->face->config->wall) && !s->open && refresh_due(s)) {
         open_message(s);
         seal(s);
     }
-    if (s->pending && (idle || fp_earlier(s->now, s->opened) >= LATEST))
+    if (s->pending && (idle || aged(s->oldest, clock, LATEST)))
         offer(s);
+    if (s->unsettled.datagrams && aged(s->offered_at, clock, SETTLED))
+        settle(s);
 }
 
 void fp_stream_finish(struct fp_stream *s)
@@ -273,6 +290,7 @@ void fp_stream_finish(struct fp_stream *s)
     advance(s);
     seal(s);
     offer(s);
+    settle(s); /* a refusal by this machine has come back by now */
     if (s->encoder->sets) {
         open_message(s);
         /* A refresh that was due has just written them. */
@@ -281,8 +299,7 @@ void fp_stream_finish(struct fp_stream *s)
         seal(s);
         offer(s);
     }
-    s->transport->ops->send(s->transport, NULL, 0); /* the last refusals have come back by now, from a collector on this machine */
-    take_back(s);
+    settle(s);
 }
 
 int fp_stream_init(struct fp_stream *s, int format, const struct fp_face *face, struct fp_transport *transport)

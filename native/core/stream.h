@@ -18,8 +18,9 @@ struct fp_face {
     const struct fp_config *config;
     const struct fp_account *account;
     const char *interface_name;
-    int64_t now;  /* the export time (S-TIM-6) */
-    int64_t boot; /* seconds (S-TIM-7) */
+    int64_t now;   /* the export time (S-TIM-6) */
+    int64_t clock; /* by which waiting is measured: the export time or, as the wall clock may jump, CLOCK_MONOTONIC */
+    int64_t boot;  /* seconds (S-TIM-7) */
     uint16_t worker;
 };
 
@@ -57,17 +58,20 @@ struct fp_stream {
     uint16_t set_id;                       /* 0 = none open */
     uint16_t records, data_records, flows; /* in all; without templates; without options */
     uint64_t packets;
-    int64_t opened;
-    int64_t now; /* the export time of the datagram being built: the face's when the last record or template was put */
+    int64_t opened; /* by the face's `clock`, as are `refreshed_at`, `oldest` and `offered_at` */
+    int64_t now;    /* the export time of the datagram being built: the face's when the last record or template was put */
     /* Templates. */
     bool announced;
     bool fresh;             /* no flow since the last templates: it takes more than their own datagrams to need them again */
     uint32_t since_refresh; /* datagrams */
-    int64_t refreshed;
-    /* Totals of what was built, for the options records. */
-    uint64_t built, built_octets, built_flows;
+    int64_t refreshed;      /* the export time of the last templates */
+    int64_t refreshed_at;
     /* Sealed datagrams that wait for the transport. */
     unsigned pending;
+    int64_t oldest; /* when the first of them was opened */
+    /* What the transport took, but whose refusal may still come back. */
+    struct fp_tally unsettled;
+    int64_t offered_at;
     struct fp_message messages[FP_STREAM_BATCH];
     uint8_t *arena; /* FP_STREAM_SLOTS times FP_DATAGRAM */
 };

@@ -22,22 +22,22 @@ static int64_t clock_ns(clockid_t id)
     return (int64_t)t.tv_sec * FP_SECOND + t.tv_nsec;
 }
 
-/* S-TIM-6 */
-static void set_export_time(struct fp_worker *w)
+/* S-TIM-6; `least` where a record has a later time than was received. */
+static void set_export_time(struct fp_worker *w, int64_t least)
 {
-    int64_t now = w->meter.newest;
+    int64_t now = fp_max(w->meter.newest, least);
 
-    if (w->config->wall)
-        now = fp_max(now, clock_ns(CLOCK_REALTIME));
-    w->face.now = now;
+    w->face.now = w->config->wall ? fp_max(now, clock_ns(CLOCK_REALTIME)) : now;
+    w->face.clock = w->config->wall ? clock_ns(CLOCK_MONOTONIC) : now;
 }
 
 static void put_record(void *context, const struct fp_record *record)
 {
     struct fp_worker *w = context;
 
+    w->face.now = fp_max(w->face.now, w->meter.newest);
     if (!w->config->wall)
-        w->face.now = fp_max(w->face.now, w->meter.newest);
+        w->face.clock = w->face.now;
     for (unsigned i = 0; i < w->nstreams; i++)
         fp_stream_put(&w->streams[i], record);
 }
@@ -65,12 +65,12 @@ static void tick(struct fp_worker *w, bool idle)
 }
 
 /* The boot second (S-TIM-7). */
-static void start(struct fp_worker *w, const struct fp_packet *first)
+static void start(struct fp_worker *w, int64_t at)
 {
     const struct fp_profile *p = &w->config->profile;
 
     w->started = true;
-    w->face.boot = p->boot >= 0 ? p->boot : fp_floor(w->config->wall ? w->started_wall : first->ts_ns, FP_SECOND);
+    w->face.boot = p->boot >= 0 ? p->boot : fp_floor(at, FP_SECOND);
 }
 
 static bool log_assignment(struct fp_worker *w, const struct fp_packet *packets, unsigned n)
@@ -149,11 +149,11 @@ static int feed(struct fp_worker *w, const struct fp_packet *packets, unsigned n
     if (n == 0)
         return 0;
     if (!w->started)
-        start(w, packets);
+        start(w, packets->ts_ns);
     if (w->config->log_assignment && !log_assignment(w, packets, n))
         return fp_host.fail(w->err, -ENOMEM, "out of memory for the assignment log");
     if (w->config->wall)
-        set_export_time(w);
+        set_export_time(w, INT64_MIN);
     for (unsigned done = 0; done < n; done += w->config->batch) {
         unsigned count = n - done < w->config->batch ? n - done : w->config->batch;
         fp_meter_batch(&w->meter, packets + done, count, w->config->wall ? backend_clock(w) : FP_NS_NONE);
@@ -161,7 +161,7 @@ static int feed(struct fp_worker *w, const struct fp_packet *packets, unsigned n
     /* The queue is empty for now: nothing that would push on what is on its way. */
     if (!full)
         fp_meter_idle(&w->meter, FP_NS_NONE);
-    set_export_time(w);
+    set_export_time(w, INT64_MIN);
     tick(w, false);
     publish(w);
     return 0;
@@ -172,7 +172,7 @@ static void rest(struct fp_worker *w, int64_t now)
     heard(w, now);
     fp_meter_idle(&w->meter, now == FP_NS_NONE ? FP_NS_NONE : fp_earlier(now, w->visibility));
     if (w->config->wall)
-        set_export_time(w);
+        set_export_time(w, INT64_MIN);
     if (w->started) {
         tick(w, true);
         publish(w);
@@ -232,7 +232,8 @@ void fp_worker_run(struct fp_worker *w)
 {
     int64_t before = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 
-    w->started_wall = clock_ns(CLOCK_REALTIME);
+    if (w->config->wall)
+        start(w, clock_ns(CLOCK_REALTIME));
     run(w);
     fp_meter_idle(&w->meter, FP_NS_NONE);
     if (w->result)
@@ -247,9 +248,7 @@ void fp_worker_finish(struct fp_worker *w, int64_t final_clock)
     int64_t before = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 
     if (w->started) {
-        set_export_time(w);
-        if (!w->config->wall)
-            w->face.now = fp_max(w->face.now, final_clock);
+        set_export_time(w, w->config->wall ? INT64_MIN : final_clock);
         fp_meter_finish(&w->meter, final_clock);
         if (FP_MUTANT(80, true, false))
             for (unsigned i = 0; i < w->nstreams; i++)
@@ -259,11 +258,11 @@ void fp_worker_finish(struct fp_worker *w, int64_t final_clock)
     w->cpu_ns += (uint64_t)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - before);
 }
 
-static int open_streams(struct fp_worker *w, bool own_filter, char *err)
+static int open_streams(struct fp_worker *w, const bool *asked, char *err)
 {
     for (unsigned i = 0; i < w->config->nstreams; i++) {
         const struct fp_stream_config *c = &w->config->streams[i];
-        int rc = c->host ? fp_udp_open(c->host, c->port, w->config->block, w->config->pace, &w->transports[i], err)
+        int rc = c->host ? fp_udp_open(c->host, c->port, w->config->block, w->config->pace, asked, &w->transports[i], err)
                          : fp_memory_open(&w->transports[i], err);
         if (rc)
             return rc;
@@ -273,14 +272,11 @@ static int open_streams(struct fp_worker *w, bool own_filter, char *err)
             return fp_host.fail(err, rc, "out of memory for an export stream");
         }
         w->nstreams++;
-        if (own_filter && w->transports[i]->own.kind != FP_NON_IP)
-            w->own[w->meter.nown++] = w->transports[i]->own;
     }
-    w->meter.own = w->own;
     return 0;
 }
 
-int fp_worker_init(struct fp_worker *w, const struct fp_config *config, unsigned index, const char *interface_name, bool own_filter,
+int fp_worker_init(struct fp_worker *w, const struct fp_config *config, unsigned index, const char *interface_name, const bool *asked,
                    char *err)
 {
     bool huge = config->huge && config->profile.cache_size >= HUGE_FLOWS;
@@ -298,7 +294,7 @@ int fp_worker_init(struct fp_worker *w, const struct fp_config *config, unsigned
         return fp_host.fail(err, rc, "out of memory for a cache of %u flows; lower cache_size or the number of workers",
                             config->profile.cache_size);
     }
-    rc = open_streams(w, own_filter, err);
+    rc = open_streams(w, asked, err);
     if (rc)
         fp_worker_free(w);
     return rc;

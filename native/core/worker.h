@@ -25,7 +25,6 @@ struct fp_worker {
     struct fp_stream streams[FP_MAX_STREAMS];
     struct fp_transport *transports[FP_MAX_STREAMS];
     unsigned nstreams;
-    struct fp_own own[FP_MAX_STREAMS];
     /* Where its frames come from. */
     const struct fp_backend_ops *ops;
     struct fp_source *source;
@@ -36,7 +35,6 @@ struct fp_worker {
     /* The backend's clock and when it was told, CLOCK_MONOTONIC. */
     int64_t backend_now, told;
     bool started;
-    int64_t started_wall;
     uint64_t *assignment;
     size_t assigned, assignment_capacity;
     uint64_t trailers, strays;
@@ -51,7 +49,8 @@ struct fp_worker {
     struct fp_published published;
 };
 
-int fp_worker_init(struct fp_worker *, const struct fp_config *, unsigned index, const char *interface_name, bool own_filter, char *err);
+/* `asked` becomes true when the run is asked to end. */
+int fp_worker_init(struct fp_worker *, const struct fp_config *, unsigned index, const char *interface_name, const bool *asked, char *err);
 void fp_worker_free(struct fp_worker *);
 /* Takes frames until their end, an error or a stop. */
 void fp_worker_run(struct fp_worker *);

@@ -46,13 +46,14 @@ static void check_sets(const struct fp_message *m, unsigned header)
     REQUIRE(at == m->length);
 }
 
-static void send(struct fp_transport *transport, struct fp_message *messages, unsigned count)
+static void send(struct fp_transport *transport, const struct fp_message *messages, unsigned count)
 {
     struct collector *c = (struct collector *)transport;
 
     for (unsigned i = 0; i < count; i++) {
-        struct fp_message *m = &messages[i];
+        const struct fp_message *m = &messages[i];
         uint32_t sequence;
+        bool sent;
         REQUIRE(m->length <= c->limit);
         REQUIRE(fp_get16(m->data) == FORMAT);
         if (FORMAT == FP_V5) {
@@ -75,8 +76,9 @@ static void send(struct fp_transport *transport, struct fp_message *messages, un
         }
         c->messages++;
         c->flows += m->flows;
-        m->sent = !c->refuse || c->messages % c->refuse != 0;
-        if (m->sent) {
+        sent = !c->refuse || c->messages % c->refuse != 0;
+        fp_tally_add(sent ? &transport->sent : &transport->refused, m, 1);
+        if (sent) {
             c->sent_flows += m->flows;
             c->sent_packets += m->packets;
             c->sent_octets += m->length;
@@ -155,7 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     face.interface_name = name;
     face.worker = (uint16_t)take(&in, 1);
     face.boot = (int64_t)take(&in, 4);
-    face.now = (int64_t)(take(&in, 8) >> 1);
+    face.clock = face.now = (int64_t)(take(&in, 8) >> 1);
     collector.limit = config.mtu - 28u;
     stream = stream_of(mtu, &face, &collector.base);
     collector.expected = stream.sequence;
@@ -173,7 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 fp_stream_put(&stream, &record);
             }
         } else if (what < 248) {
-            face.now = fp_later(face.now, (int64_t)take(&in, 6));
+            face.clock = face.now = fp_later(face.now, (int64_t)take(&in, 6));
             fp_stream_tick(&stream, false);
         } else {
             fp_stream_tick(&stream, true);

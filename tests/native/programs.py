@@ -11,8 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parents[1] / "native"
-CORE = ("meter.c", "parse.c", "table.c")
-
+METER = ("meter.c", "parse.c", "table.c")
 
 SANITIZERS = {"address": ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"], "thread": ["-g", "-fsanitize=thread"]}
 """By FLOWPARITY_SANITIZED, which ci/sanitize sets."""
@@ -23,10 +22,10 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
-def build(name: str, directory: Path, options: Sequence[str] = ()) -> Path:
-    """The program NAME.c beside the metering process, in this directory. CC, CFLAGS (of ci/coverage) and FLOWPARITY_SANITIZED are heeded."""
+def build(name: str, directory: Path, options: Sequence[str] = (), core: Sequence[str] = METER) -> Path:
+    """The program NAME.c beside these parts of the core, in this directory. CC, CFLAGS (of ci/coverage) and FLOWPARITY_SANITIZED are heeded."""
     program = directory / name
-    sources = [HERE / f"{name}.c", *(NATIVE / "core" / each for each in CORE)]
+    sources = [HERE / f"{name}.c", *(NATIVE / "core" / each for each in core)]
     flags = [f"-DFP_MUTANT_ID={os.environ.get('FLOWPARITY_MUTANT', 0)}", f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'core'}"]
     flags += SANITIZERS.get(os.environ.get("FLOWPARITY_SANITIZED", ""), [])
     compiler = [os.environ.get("CC", "gcc"), "-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
