@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
 from flowparity.accounting import Accounting, StreamAccount
-from flowparity.errors import UsageError
+from flowparity.errors import FlowparityError, UsageError
 from flowparity.native import RunResult
 
 _VERDICTS = ("filtered", "sampled_out", "non_ip", "malformed", "shed", "metered")
@@ -116,7 +116,11 @@ def _handler(snapshot: Callable[[], RunResult]) -> type[BaseHTTPRequestHandler]:
             if page is None:
                 self.send_error(404, "only /metrics is here")
                 return
-            body = page().encode()
+            try:
+                body = page().encode()
+            except FlowparityError as error:
+                self.send_error(503, str(error))
+                return
             self.send_response(200)
             self.send_header("Content-Type", _CONTENT)
             self.send_header("Content-Length", str(len(body)))

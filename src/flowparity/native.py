@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -309,6 +310,8 @@ class Exporter:
         self._names = _stream_names(collectors)
         self._keep: list[Any] = []
         self._run: Any = None
+        # Of _run: `close` frees it, while others may ask. A signal handler may interrupt its own thread's hold.
+        self._lock = threading.RLock()
         self._result: RunResult | None = None
         c = ffi.new("struct fp_config *")
         _fill_profile(c.profile, config.profile)
@@ -378,14 +381,21 @@ class Exporter:
 
     def stop(self) -> None:
         """Asks a running `run` to end in good order; from any thread or signal handler."""
-        if self._run is not None:
-            lib.fp_run_stop(self._run)
+        with self._lock:
+            if self._run is not None:
+                lib.fp_run_stop(self._run)
 
     def snapshot(self) -> RunResult:
-        """The accounts of this moment; each worker's are those of its last batch."""
+        """The accounts of this moment, from any thread; each worker's are those of its last batch. After `close` those of the end, UsageError without any."""
         return self._result if self._result is not None else self._collect(None, finished=False)
 
     def _collect(self, error: FlowparityError | None, *, finished: bool) -> RunResult:
+        with self._lock:
+            if self._run is None:
+                raise UsageError("the exporter is closed and did not run")
+            return self._accounts(error, finished)
+
+    def _accounts(self, error: FlowparityError | None, finished: bool) -> RunResult:
         run, config = self._run, self._config
         stats = ffi.new("struct fp_stats *")
         lib.fp_run_source_stats(run, stats)
@@ -438,9 +448,10 @@ class Exporter:
 
     def close(self) -> None:
         """Closes source and sockets; safe to call twice. Not while `run` runs."""
-        if self._run is not None:
-            lib.fp_run_close(self._run)
-            self._run = None
+        with self._lock:
+            run, self._run = self._run, None
+            if run is not None:
+                lib.fp_run_close(run)
 
 
 def _memory(frames: Sequence[Frame], keep: list[Any]) -> Any:
@@ -546,6 +557,7 @@ class Player:
         self._output = output
         self._options = dict(options or {})
         self._player: Any = None
+        self._lock = threading.RLock()  # of _player, as in Exporter
 
     def play(
         self,
@@ -596,13 +608,15 @@ class Player:
                 _raise(code, _text(error))
             return self._injection(result)
         finally:
-            player, self._player = self._player, None
-            lib.fp_player_close(player)
+            with self._lock:
+                player, self._player = self._player, None
+                lib.fp_player_close(player)
 
     def stop(self) -> None:
         """Ends a running `play`; from any thread or signal handler."""
-        if self._player is not None:
-            lib.fp_player_stop(self._player)
+        with self._lock:
+            if self._player is not None:
+                lib.fp_player_stop(self._player)
 
     def _caps(self) -> InjectorCaps:
         caps = ffi.new("struct fp_injector_caps *")
