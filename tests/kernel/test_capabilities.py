@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 from flowparity.harness.rigs.veth import VethRig
 from tests.kernel.bench import ROWS, inside
-from tests.kernel.driver import Declared, Log
-from tests.kernel.probes import Observation, faults, merged, observe, spread, spread_faults
+from tests.kernel.driver import Declared, Log, source
+from tests.kernel.packets import udp
+from tests.kernel.probes import Mouth, Observation, faults, merged, observe, spread, spread_faults
 
 Rigs = Callable[[str], VethRig]
 _OVER_LOOPBACK = ("af_packet", "socket")  # their longest frame is longer than a veth takes
@@ -158,6 +160,25 @@ def test_queues_and_splits(rigs: Rigs, backend: str, options: dict[str, str], sp
     assert [each[:6] for each in spread_faults(replace(declared, queues=3), reached)] == ["queues"]
     if splits:
         assert [each[:6] for each in spread_faults(replace(declared, flags=declared.flags - {"SPLITS"}), reached)] == ["SPLITS"]
+
+
+@pytest.mark.parametrize("mode", ["flow", "hash", "cpu", "queue", "lb", "rnd", "rollover"])
+@pytest.mark.parametrize("backend", ["af_packet", "socket"])
+def test_every_way_of_sharing_out(rigs: Rigs, backend: str, mode: str) -> None:
+    """Three workers get every frame once, whoever gets it, and every way but `flow` declares that it may split a key."""
+    rig, every = rigs("none"), [udp(1000, host=host) for host in range(1, 65)]
+    with rig.bare_link() as link:
+
+        def work() -> tuple[Declared, Counter[bytes]]:
+            with source(backend, link.receive, options={"fanout": mode}, queues=3) as it, Mouth(link.transmit or "") as mouth:
+                for data in every:
+                    mouth.send(data)
+                it.drain()
+                return it.declared, Counter(each.data for each in it.log.seen)
+
+        declared, seen = inside(rig.namespace, work)
+    assert seen == Counter(every)
+    assert ("SPLITS" in declared.flags) == (mode != "flow")
 
 
 @pytest.mark.parametrize("name", [row.name for row in ROWS])

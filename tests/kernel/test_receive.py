@@ -16,7 +16,7 @@ from flowparity.harness.rigs.veth import VethLink, VethRig
 from flowparity.native import Exporter, Player, RunConfig, RunResult
 from flowparity.profile import Profile
 from tests.kernel.bench import ROWS, Played, Row, inside, play
-from tests.kernel.packets import complete, frames, ipv4, tcp, udp
+from tests.kernel.packets import frames, ipv4, tcp, udp
 
 Rigs = Callable[[str], VethRig]
 PACKET_ROWS = [row for row in ROWS if row.backend != "af_xdp"]
@@ -53,18 +53,6 @@ def test_a_super_packet_counts_its_segments(rigs: Rigs, row: Row, offload: bool)
         assert played.result.accounting.received == (1 if offload else 4)
         assert played.result.accounting.metered_packets == 4
         assert _totals(played) == {(4, 3500 + 4 * 40): 1}
-
-
-@pytest.mark.parametrize("row", PACKET_ROWS, ids=lambda row: row.name)
-def test_generic_receive_offload_loses_no_packet(rigs: Rigs, row: Row) -> None:
-    """GRO merges segments before the tap; the offload header tells how many."""
-    rig = rigs("txtime")
-    segments = [complete(tcp(bytes([i]) * 1000, 1 + 1000 * i)) for i in range(20)]
-    with rig.bare_link() as link:
-        rig.namespace.ask("offload", name=link.receive, feature="gro", on=True)
-        played = play(link, rig.namespace, _config(row), frames(segments), formats=("ipfix",))
-        assert played.result.accounting.metered_packets == 20
-        assert _totals(played) == {(20, 20 * 1040): 1}
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name in ("af_packet", "socket-tuned")], ids=lambda row: row.name)
