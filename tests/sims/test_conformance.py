@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from flowparity.harness.engine import Bench, Place, Settings
+from flowparity.harness.engine import Bench, Settings
 from flowparity.harness.interfaces import Tier
-from flowparity.harness.live import live_places
 from flowparity.harness.results import Cell, Status
 from flowparity.harness.rigs.sims import ROWS, Row
+from tests.sims.benches import benches_of
 from tests.sims.left_out import CASES, NOT_ETHERNET, REFUSED, reasons
 
 LEFT_OUT = tomllib.loads((Path(__file__).parent / "left_out.toml").read_text(encoding="utf-8"))
@@ -23,24 +23,8 @@ _SHARE = 0.85
 @pytest.fixture(scope="session")
 def benches() -> Iterator[Mapping[str, Bench]]:
     """One for each row, kept so that one worker process serves every case of a row."""
-    with live_places([row.name for row in ROWS]) as places:
-        made = _Benches(places)
+    with benches_of(ROWS) as made:
         yield made
-        made.close()
-
-
-class _Benches(dict[str, Bench]):
-    def __init__(self, places: Mapping[str, Place]) -> None:
-        super().__init__()
-        self._places = places
-
-    def __missing__(self, name: str) -> Bench:
-        self[name] = Bench([name], self._places)
-        return self[name]
-
-    def close(self) -> None:
-        for each in self.values():
-            each.close()
 
 
 def _lines(cells: list[Cell]) -> str:

@@ -14,10 +14,10 @@ import pytest
 from flowparity.harness.cases import Case, cases_of
 from flowparity.harness.engine import Bench, Settings
 from flowparity.harness.interfaces import Tier
-from flowparity.harness.live import live_places
 from flowparity.harness.results import Status
 from flowparity.harness.rigs.sims import LIVE_ROWS, Row, stand_in
 from flowparity.harness.rigs.veth import VethRig
+from tests.sims.benches import benches_of
 from tests.sims.build import ROOT
 from tests.sims.service import frames_of, seen, serve, wanted
 
@@ -35,11 +35,8 @@ pytestmark = pytest.mark.skipif(not _available.ok, reason=f"{_available.reason};
 
 @pytest.fixture(scope="module")
 def benches() -> Iterator[Mapping[str, Bench]]:
-    with live_places([row.name for row in LIVE_ROWS]) as places:
-        made = {row.name: Bench([row.name], places) for row in LIVE_ROWS}
+    with benches_of(LIVE_ROWS) as made:
         yield made
-        for each in made.values():
-            each.close()
 
 
 @pytest.mark.parametrize("row", LIVE_ROWS, ids=lambda row: row.name)

@@ -48,12 +48,12 @@ def test_in_json(reports: tuple[str, Path]) -> None:
 def test_in_html(reports: tuple[str, Path]) -> None:
     page = (reports[1] / "html").read_text(encoding="utf-8")
     for subject in SUBJECTS:
-        assert f"<th>{subject}\nsim · v9" in page
+        assert f"<th>{subject}\nsim" in page
 
 
 def test_in_junit(reports: tuple[str, Path]) -> None:
     suites = ElementTree.fromstring((reports[1] / "junit").read_text(encoding="utf-8"))
-    assert {suite.get("name"): [each.attrib for each in suite.iter("property")] for suite in suites} == {
+    assert {suite.get("name"): [each.attrib for each in suite.iter("property")] for suite in suites.iter("testsuite")} == {
         subject: [{"name": "tier", "value": "sim"}] for subject in SUBJECTS
     }
 
@@ -62,7 +62,7 @@ def test_no_cost_of_a_stand_in_is_told(reports: tuple[str, Path]) -> None:
     """Neither of a run nor in a sum that others are compared with."""
     document = json.loads((reports[1] / "json").read_text(encoding="utf-8"))
     assert document["cpuSeconds"] == 0
-    assert {cell["cpu_seconds"] for cell in document["cells"]} == {0.0}
+    assert {cell["cpuSeconds"] for cell in document["cells"]} == {0.0}
     assert "subjects used 0.00 CPU seconds" in reports[0]
 
 

@@ -71,7 +71,7 @@ static void deal(struct msghdr *message, uint8_t *data, uint32_t len, struct sim
 
 void sim_live_read(int fd, struct sim_feed *feeds, unsigned rings, bool as_8021q)
 {
-    static _Thread_local uint8_t data[SIM_LONGEST + TAG];
+    static uint8_t data[SIM_LONGEST + TAG]; /* one thread at a time: the stand-ins hold their lock */
     for (;;) {
         uint8_t control[256] __attribute__((aligned(sizeof(size_t))));
         struct iovec room = {.iov_base = data, .iov_len = SIM_LONGEST};

@@ -41,8 +41,8 @@ void sim_read_capture(const char *path, struct sim_feed *feeds, unsigned rings);
 int sim_live_open(const char *interface); /* a descriptor, or -errno */
 uint64_t sim_live_lost(int fd);           /* frames lost since the last call, because nobody read them in time */
 
-/* Deals what is there, without waiting. A tag that the kernel took out goes back as it was; or, with `as_8021q`, as 0x8100 whatever it was,
- * and not at all if its TCI is 0. */
+/* Deals what is there, without waiting; one thread at a time. A tag that the kernel took out goes back as it was; or, with `as_8021q`, as
+ * 0x8100 whatever it was, and not at all if its TCI is 0. */
 void sim_live_read(int fd, struct sim_feed *feeds, unsigned rings, bool as_8021q);
 
 /* Calls `set` for each "key=value" of the text, which is changed; they are separated by commas or ends of lines. */
