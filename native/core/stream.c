@@ -24,10 +24,10 @@ static uint8_t *message(const struct fp_stream *s)
     return s->arena + (size_t)FP_MUTANT(64, s->slot, s->pending) * FP_DATAGRAM;
 }
 
-/* `limit` is not negative. */
+/* `limit` is not negative. The difference of two times may take 64 bits. */
 static bool aged(int64_t since, int64_t now, int64_t limit)
 {
-    return now >= fp_later(since, limit);
+    return now >= since && (uint64_t)now - (uint64_t)since >= (uint64_t)limit;
 }
 
 /* Hands messages to the transport and accounts what it now knows. A record is queued until its fate is certain, so that no count ever falls

@@ -184,6 +184,28 @@ static bool templates_need_no_record(void)
     return true;
 }
 
+/* The first and the last time that there is: templates are not too old the moment that they are written, nor young after all time. */
+static bool the_ends_of_time(void)
+{
+    static const int formats[] = {FP_V9, FP_IPFIX};
+
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(opened(formats[i], false, 576));
+        face.now = face.clock = INT64_MIN + 1;
+        put_one();
+        fp_stream_tick(&stream, true);
+        CHECK(collector.taken.flows == 0); /* the datagram is not full */
+        face.now = face.clock = INT64_MAX;
+        fp_stream_tick(&stream, true);
+        CHECK(collector.taken.flows == 1);
+        for (unsigned n = 0; n < 100; n++)
+            put_one();
+        fp_stream_finish(&stream);
+        CHECK(collector.taken.flows == 101 && collector.taken.datagrams < 40);
+    }
+    return true;
+}
+
 int main(void)
 {
     static const struct check checks[] = {
@@ -192,6 +214,7 @@ int main(void)
         {"counts-never-fall", counts_never_fall},
         {"fates-settle", fates_settle},
         {"templates-need-no-record", templates_need_no_record},
+        {"the-ends-of-time", the_ends_of_time},
     };
     int status = run_checks(checks, sizeof checks / sizeof *checks);
 
