@@ -103,6 +103,7 @@ static int open_source(struct fp_run *r, char *err)
         .filter = c->filter,
         .options = c->options,
         .noptions = c->noptions,
+        .object = c->memory,
     };
     struct fp_caps caps = {.size = sizeof caps};
     int rc = r->plugin->backend.probe(&fp_host, &r->caps, err);

@@ -294,17 +294,17 @@ class Exporter:
         if config.clock not in ("packet", "wall"):
             raise UsageError(f"clock: {config.clock!r} is neither packet nor wall")
         self._config = config
-        self._open(config.input, list(config.collectors))
+        self._open(config.input, ffi.NULL, list(config.collectors))
 
     @classmethod
     def _over_memory(cls, config: RunConfig, memory: Any, formats: Sequence[str]) -> Exporter:
         config.profile.check_formats(tuple(formats))
         self = cls.__new__(cls)
         self._config = config
-        self._open(_address(memory), [(version, None, 0) for version in formats])
+        self._open("memory", memory, [(version, None, 0) for version in formats])
         return self
 
-    def _open(self, source: str, collectors: Sequence[tuple[str, str | None, int]]) -> None:
+    def _open(self, source: str, memory: Any, collectors: Sequence[tuple[str, str | None, int]]) -> None:
         config = self._config
         wall = config.clock == "wall"
         self._names = _stream_names(collectors)
@@ -316,7 +316,7 @@ class Exporter:
         c = ffi.new("struct fp_config *")
         _fill_profile(c.profile, config.profile)
         c.backend = self._string(config.backend)
-        c.input = self._string(source)
+        c.input, c.memory = self._string(source), memory
         c.filter = self._string(config.filter) if config.filter is not None else ffi.NULL
         options = ffi.new("struct fp_option[]", len(config.options))
         for slot, (key, value) in zip(options, config.options.items(), strict=True):
@@ -473,15 +473,10 @@ def _memory(frames: Sequence[Frame], keep: list[Any]) -> Any:
         for tag, (tpid, tci) in zip(slot.tags, frame.tags, strict=False):
             tag.tpid, tag.tci = tpid, tci
     memory = ffi.new("struct fp_memory *")
-    memory.magic = lib.FP_MEMORY_MAGIC
     memory.packets = packets
     memory.count = len(frames)
     keep.append(memory)
     return memory
-
-
-def _address(memory: Any) -> str:
-    return f"0x{int(ffi.cast('uintptr_t', memory)):x}"
 
 
 def meter(
@@ -584,8 +579,7 @@ class Player:
         if isinstance(source, Path):
             c.backend, c.input = string("pcap"), string(str(source))
         else:
-            memory = _memory(source, keep)
-            c.backend, c.input = string("memory"), string(_address(memory))
+            c.backend, c.input, c.memory = string("memory"), string("memory"), _memory(source, keep)
         options = ffi.new("struct fp_option[]", len(self._options))
         for slot, (key, value) in zip(options, self._options.items(), strict=True):
             slot.key, slot.value = string(key), string(value)

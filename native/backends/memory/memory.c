@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Frames without a network, in two forms of input. The address of a struct fp_memory: frames from a buffer of the caller, an end of input,
- * as many queues as wanted; each frame goes to the queue that the caller assigned or, without an assignment, to the one of its flow hash.
+ * Frames without a network, in two forms. A struct fp_memory, handed over as the open's `object`: frames from a buffer of the caller, an
+ * end of input, as many queues as wanted; each frame goes to the queue that the caller assigned or, without an assignment, to the one of
+ * its flow hash.
  * `pipe:NAME`: a live source fed by the injector of the same name in the same process; frames are copied into a ring per queue by their
  * flow hash, and a full ring makes the injector wait. Options: none.
  */
@@ -186,21 +187,21 @@ static int check_args(const struct fp_host *host, const struct fp_open_args *arg
 
 static int open_source(const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out, struct fp_caps *caps, char *err)
 {
-    bool piped = !strncmp(args->input, "pipe:", 5);
+    bool piped = !args->object;
     struct fp_source *s;
-    void *address = NULL;
     int rc = check_args(host, args, err);
 
     if (rc)
         return rc;
-    if (!piped && (sscanf(args->input, "%p", &address) != 1 || ((const struct fp_memory *)address)->magic != FP_MEMORY_MAGIC))
-        return host->fail(err, -EINVAL, "backend memory: the input '%s' is neither pipe:NAME nor a buffer of this process", args->input);
+    if (piped && strncmp(args->input, "pipe:", 5))
+        return host->fail(err, -EINVAL, "backend memory: the input '%s' is not pipe:NAME; frames in a buffer are handed over by a program",
+                          args->input);
     if (piped && args->queues > PIPE_QUEUES)
         return host->fail(err, -E2BIG, "backend memory: a pipe has at most %u queues, not %u", PIPE_QUEUES, args->queues);
     s = aligned_alloc(64, (sizeof *s + args->queues * sizeof s->cursors[0] + 63) / 64 * 64);
     if (!s)
         return host->fail(err, -ENOMEM, "backend memory: out of memory");
-    *s = (struct fp_source){.host = host, .memory = address, .queues = args->queues};
+    *s = (struct fp_source){.host = host, .memory = args->object, .queues = args->queues};
     for (unsigned i = 0; i < args->queues; i++)
         s->cursors[i].next = 0;
     if (piped) {

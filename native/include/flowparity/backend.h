@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FP_ABI        1u
+#define FP_ABI        2u
 #define FP_END        (-ENODATA) /* recv: the source is at its end; nothing will follow */
 #define FP_SEQ_NONE   UINT64_MAX /* fp_packet.seq: the source cannot tell */
 #define FP_NS_NONE    INT64_MIN  /* a time that is not known */
@@ -121,6 +121,7 @@ struct fp_open_args {
     const char *filter;              /* a BPF expression for the framework, or NULL; not supported is -ENOTSUP */
     const struct fp_option *options; /* what --backend-option gave; unknown keys are -EINVAL */
     uint32_t noptions;
+    const void *object; /* what the calling program hands over instead of naming it in `input`; never from a command line, mostly NULL */
 };
 
 struct fp_stats {

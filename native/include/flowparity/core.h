@@ -53,7 +53,8 @@ struct fp_config {
     struct fp_profile profile;
     const char *backend;
     const char *input;
-    const char *filter; /* NULL = none */
+    const struct fp_memory *memory; /* frames for the backend `memory`; NULL = by `input` */
+    const char *filter;             /* NULL = none */
     const struct fp_option *options;
     uint32_t noptions;
     const struct fp_stream_config *streams;
@@ -85,9 +86,8 @@ struct fp_stream_account {
     uint64_t datagrams, datagram_octets;
 };
 
-/* The source of the backend `memory`: input is the address of one of these as printf's %p writes it. */
+/* Frames for the backend `memory`. */
 struct fp_memory {
-    uint64_t magic; /* FP_MEMORY_MAGIC */
     const struct fp_packet *packets;
     uint64_t count;
     const uint16_t *assignment; /* queue of each packet; NULL = by flow hash */
@@ -147,6 +147,7 @@ int fp_injector_probe(const char *name, struct fp_injector_caps *, char *err);
 struct fp_play_config {
     const char *backend; /* pcap or memory: where the frames come from */
     const char *input;
+    const struct fp_memory *memory; /* as in struct fp_config */
     const char *injector;
     const char *output; /* an interface, a port */
     const struct fp_option *options;
@@ -213,8 +214,7 @@ struct fp_bench_result {
 int fp_bench_core(const struct fp_bench_load *, struct fp_bench_result *, char *err);
 /* cdef end */
 
-#define FP_MEMORY_MAGIC UINT64_C(0x666c6f77706d656d)
-#define FP_MAX_STREAMS  16
-#define FP_MAX_BATCH    256
+#define FP_MAX_STREAMS 16
+#define FP_MAX_BATCH   256
 
 #endif
