@@ -85,14 +85,17 @@ static size_t smaller(size_t a, size_t b)
 
 /* Copies what the plug-in was compiled with; members that it does not know stay NULL and get their default. `release` and `stop` stay NULL:
  * their callers need to know. */
-static int adopt(const char *name, const struct fp_plugin *plugin, struct fp_loaded *out, char *err)
+static int adopt(const char *name, const struct fp_plugin *given, struct fp_loaded *out, char *err)
 {
-    if (plugin->abi != FP_ABI)
-        return fp_host.fail(err, -ELIBBAD, "backend %s: it was built for interface %u, this is %u; reinstall flowparity", name, plugin->abi,
+    struct fp_plugin plugin = {0};
+
+    if (given->abi != FP_ABI)
+        return fp_host.fail(err, -ELIBBAD, "backend %s: it was built for interface %u, this is %u; reinstall flowparity", name, given->abi,
                             FP_ABI);
+    memcpy(&plugin, given, smaller(given->size, sizeof plugin));
     memset(out, 0, sizeof *out);
-    if (plugin->backend) {
-        const struct fp_backend_ops *ops = plugin->backend;
+    if (plugin.backend) {
+        const struct fp_backend_ops *ops = plugin.backend;
         if (ops->abi != FP_ABI)
             return fp_host.fail(err, -ELIBBAD, "backend %s: its receive side was built for interface %u, this is %u; reinstall flowparity",
                                 name, ops->abi, FP_ABI);
@@ -105,8 +108,8 @@ static int adopt(const char *name, const struct fp_plugin *plugin, struct fp_loa
         if (!out->backend.xstats)
             out->backend.xstats = no_xstats;
     }
-    if (plugin->injector) {
-        const struct fp_injector_ops *ops = plugin->injector;
+    if (plugin.injector) {
+        const struct fp_injector_ops *ops = plugin.injector;
         if (ops->abi != FP_ABI)
             return fp_host.fail(err, -ELIBBAD, "injector %s: it was built for interface %u, this is %u; reinstall flowparity", name,
                                 ops->abi, FP_ABI);
@@ -184,26 +187,96 @@ const struct fp_loaded *fp_load(const char *name, char *err)
     return NULL;
 }
 
+union caps_room {
+    struct fp_caps caps;
+    uint8_t room[FP_ROOM];
+};
+
+union injector_caps_room {
+    struct fp_injector_caps caps;
+    uint8_t room[FP_ROOM];
+};
+
+static int take_caps(const struct fp_loaded *l, const union caps_room *from, struct fp_caps *out, char *err)
+{
+    *out = (struct fp_caps){0};
+    if (!from->caps.size || from->caps.size > sizeof from->room)
+        return fp_host.fail(err, -ELIBBAD, "backend %s: its capabilities have no size", l->backend.name);
+    memcpy(out, from, smaller(from->caps.size, sizeof *out));
+    return 0;
+}
+
+static int take_injector_caps(const struct fp_loaded *l, const union injector_caps_room *from, struct fp_injector_caps *out, char *err)
+{
+    *out = (struct fp_injector_caps){0};
+    if (!from->caps.size || from->caps.size > sizeof from->room)
+        return fp_host.fail(err, -ELIBBAD, "injector %s: its capabilities have no size", l->injector.name);
+    memcpy(out, from, smaller(from->caps.size, sizeof *out));
+    return 0;
+}
+
+int fp_source_probe(const struct fp_loaded *l, struct fp_caps *caps, char *err)
+{
+    union caps_room room = {0};
+    int rc = l->backend.probe(&fp_host, &room.caps, err);
+
+    return rc ? rc : take_caps(l, &room, caps, err);
+}
+
+int fp_source_open(const struct fp_loaded *l, const struct fp_host *host, const struct fp_open_args *args, struct fp_source **out,
+                   struct fp_caps *caps, char *err)
+{
+    union caps_room room = {0};
+    int rc = l->backend.open(host, args, out, &room.caps, err);
+
+    if (rc)
+        return rc;
+    rc = take_caps(l, &room, caps, err);
+    if (!rc && caps->queues != args->queues)
+        rc = fp_host.fail(err, -ELIBBAD, "backend %s: it opened %u queues, not the %u that were asked for", l->backend.name, caps->queues,
+                          args->queues);
+    if (rc)
+        l->backend.close(*out);
+    return rc;
+}
+
+int fp_injector_open(const struct fp_loaded *l, const struct fp_host *host, const struct fp_open_args *args, struct fp_injector **out,
+                     struct fp_injector_caps *caps, char *err)
+{
+    union injector_caps_room room = {0};
+    int rc = l->injector.open(host, args, out, &room.caps, err);
+
+    if (rc)
+        return rc;
+    rc = take_injector_caps(l, &room, caps, err);
+    if (rc)
+        l->injector.close(*out);
+    return rc;
+}
+
 int fp_backend_probe(const char *name, struct fp_caps *caps, char *err)
 {
     const struct fp_loaded *l = fp_load(name, err);
 
-    *caps = (struct fp_caps){.size = sizeof *caps};
+    *caps = (struct fp_caps){0};
     if (!l)
         return -errno;
     if (!l->backend.name)
         return fp_host.fail(err, -EOPNOTSUPP, "backend %s: it only transmits", name);
-    return l->backend.probe(&fp_host, caps, err);
+    return fp_source_probe(l, caps, err);
 }
 
 int fp_injector_probe(const char *name, struct fp_injector_caps *caps, char *err)
 {
     const struct fp_loaded *l = fp_load(name, err);
+    union injector_caps_room room = {0};
+    int rc;
 
-    *caps = (struct fp_injector_caps){.size = sizeof *caps};
+    *caps = (struct fp_injector_caps){0};
     if (!l)
         return -errno;
     if (!l->injector.name)
         return fp_host.fail(err, -EOPNOTSUPP, "backend %s: it does not transmit", name);
-    return l->injector.probe(&fp_host, caps, err);
+    rc = l->injector.probe(&fp_host, &room.caps, err);
+    return rc ? rc : take_injector_caps(l, &room, caps, err);
 }

@@ -17,6 +17,14 @@ struct fp_loaded {
 
 extern const struct fp_host fp_host;
 
+/* The probe and the opens of a plug-in. It assigns its caps as a struct of its own size: there is room for a longer one, of which the core
+ * takes what it knows, and what a shorter one lacks is 0. A source that opened another number of queues than was asked for is an error. */
+int fp_source_probe(const struct fp_loaded *, struct fp_caps *, char *err);
+int fp_source_open(const struct fp_loaded *, const struct fp_host *, const struct fp_open_args *, struct fp_source **, struct fp_caps *,
+                   char *err);
+int fp_injector_open(const struct fp_loaded *, const struct fp_host *, const struct fp_open_args *, struct fp_injector **,
+                     struct fp_injector_caps *, char *err);
+
 /* The plug-in `name`, or NULL with one line in `err` and errno set: ENOENT unknown, ENOPKG not built here, ELIBACC cannot be loaded. */
 const struct fp_loaded *fp_load(const char *name, char *err);
 

@@ -268,13 +268,12 @@ static int open_ends(struct fp_player *p, char *err)
     const struct fp_play_config *c = &p->config;
     struct fp_open_args from = {.size = sizeof from, .input = c->input, .queues = 1, .object = c->memory};
     struct fp_open_args to = {.size = sizeof to, .input = c->output, .queues = 1, .options = c->options, .noptions = c->noptions};
-    struct fp_caps caps = {.size = sizeof caps};
-    int rc = p->backend->backend.open(&fp_host, &from, &p->in, &caps, err);
+    struct fp_caps caps;
+    int rc = fp_source_open(p->backend, &fp_host, &from, &p->in, &caps, err);
 
     if (rc)
         return rc;
-    p->caps.size = sizeof p->caps;
-    rc = p->injector->injector.open(&fp_host, &to, &p->out, &p->caps, err);
+    rc = fp_injector_open(p->injector, &fp_host, &to, &p->out, &p->caps, err);
     if (rc)
         p->backend->backend.close(p->in);
     return rc;

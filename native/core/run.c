@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "clock.h"
@@ -14,6 +15,7 @@
 
 #define MAX_WARNINGS     8u
 #define DISPATCH_WAIT_MS 100
+#define PACKET_SEED      0x5EEDu /* of the tables' hash under the packet clock: equal inputs give equal outputs */
 
 struct fp_run {
     struct fp_config config;
@@ -85,10 +87,27 @@ static int check(const struct fp_run *r, char *err)
         return fp_host.fail(err, -EINVAL, "mtu: %u is below 576", c->mtu);
     if (c->nstreams > FP_MAX_STREAMS)
         return fp_host.fail(err, -EINVAL, "collectors: %u are more than %u", c->nstreams, FP_MAX_STREAMS);
-    if (c->wall && !(r->caps.flags & FP_CAP_LIVE))
-        return fp_host.fail(err, -EINVAL, "clock: wall needs a live source, and backend %s is none", c->backend);
+    return 0;
+}
+
+/* What depends on the opened source: a backend that can be live at best may have opened a file (S-TIM-4). */
+static int settle(struct fp_run *r, char *err)
+{
+    struct fp_config *c = &r->config;
+    bool live = (r->caps.flags & FP_CAP_LIVE) != 0;
+
+    if (c->wall_if_live)
+        c->wall = live && !c->trailer;
+    if (c->wall && !live)
+        return fp_host.fail(err, -EINVAL, "clock: wall needs a live source, and %s is none", c->input);
     if (c->profile.interface_source && !(r->caps.flags & FP_CAP_INTERFACE))
         return fp_host.fail(err, -ENOTSUP, "input_interface = source: backend %s does not tell the interface (S-PRO-1)", c->backend);
+    if (c->block_unless_wall)
+        c->block = !c->wall;
+    if (c->seed_by_clock)
+        c->seed = PACKET_SEED;
+    if (c->seed_by_clock && c->wall && getrandom(&c->seed, sizeof c->seed, 0) != (ssize_t)sizeof c->seed)
+        return fp_host.fail(err, -EIO, "no random seed from the system");
     return 0;
 }
 
@@ -105,22 +124,23 @@ static int open_source(struct fp_run *r, char *err)
         .noptions = c->noptions,
         .object = c->memory,
     };
-    struct fp_caps caps = {.size = sizeof caps};
-    int rc = r->plugin->backend.probe(&fp_host, &r->caps, err);
+    int rc = check(r, err);
 
-    if (rc)
-        return rc;
-    rc = check(r, err);
+    if (!rc)
+        rc = fp_source_probe(r->plugin, &r->caps, err);
     if (rc)
         return rc;
     r->dispatch = c->workers > r->caps.queues;
     args.queues = r->dispatch ? 1 : c->workers;
-    rc = r->plugin->backend.open(&fp_host, &args, &r->source, &caps, err);
+    rc = fp_source_open(r->plugin, &fp_host, &args, &r->source, &r->caps, err);
     if (rc)
         return rc;
-    r->caps = caps;
-    warn_of_source(r);
-    return 0;
+    rc = settle(r, err);
+    if (rc)
+        r->plugin->backend.close(r->source);
+    else
+        warn_of_source(r);
+    return rc;
 }
 
 static int open_workers(struct fp_run *r, char *err)
@@ -183,7 +203,6 @@ int fp_run_open(const struct fp_config *config, struct fp_run **out, char *err)
         return fp_host.fail(err, -ENOMEM, "out of memory");
     r->config = *config;
     r->final_clock = FP_NS_NONE;
-    r->caps.size = sizeof r->caps;
     r->plugin = fp_load(config->backend, err);
     rc = r->plugin ? 0 : -errno;
     if (rc)

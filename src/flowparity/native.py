@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -159,7 +158,7 @@ class RunConfig:
     profile: Profile = field(default_factory=Profile)
     collectors: tuple[tuple[str, str, int], ...] = ()
     workers: int = 1
-    clock: str = "packet"  # packet, wall (S-TIM-4)
+    clock: str | None = "packet"  # packet, wall (S-TIM-4); None = wall if the opened source is live and no replay
     trailer: bool = False  # frames carry the replay trailer (docs/trailer.md)
     options: Mapping[str, str] = field(default_factory=dict)  # of the backend
     filter: str | None = None
@@ -188,6 +187,7 @@ class RunResult:
     warnings: tuple[str, ...]
     cpu_seconds: float
     counters: dict[str, int]
+    live: bool  # the source runs until it is stopped
     error: FlowparityError | None = None
 
 
@@ -200,7 +200,6 @@ _UNAVAILABLE |= {
     errno.EPROTO,
 }  # of an interface: down, taken by another program, unfit; of a module: another version
 _INPUT = {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.EBADMSG, errno.EPROTONOSUPPORT, errno.ENXIO}
-_FIXED_SEED = 0x5EED
 _SEQ_NONE = 2**64 - 1  # FP_SEQ_NONE
 
 
@@ -291,7 +290,7 @@ class Exporter:
 
     def __init__(self, config: RunConfig) -> None:
         config.profile.check_formats(tuple(version for version, _, _ in config.collectors))
-        if config.clock not in ("packet", "wall"):
+        if config.clock not in (None, "packet", "wall"):
             raise UsageError(f"clock: {config.clock!r} is neither packet nor wall")
         self._config = config
         self._open(config.input, ffi.NULL, list(config.collectors))
@@ -306,7 +305,6 @@ class Exporter:
 
     def _open(self, source: str, memory: Any, collectors: Sequence[tuple[str, str | None, int]]) -> None:
         config = self._config
-        wall = config.clock == "wall"
         self._names = _stream_names(collectors)
         self._keep: list[Any] = []
         self._run: Any = None
@@ -327,9 +325,16 @@ class Exporter:
             slot.host = ffi.NULL if host is None else self._string(host)
             slot.port = port
         c.options, c.noptions, c.streams, c.nstreams = options, len(config.options), streams, len(collectors)
-        c.wall, c.trailer, c.ipfix_ns, c.log_assignment, c.huge = wall, config.trailer, config.ipfix_ns, config.log_assignment, config.huge_pages
-        c.block = not wall if config.block is None else config.block
-        c.seed = config.seed if config.seed is not None else (secrets.randbits(64) if wall else _FIXED_SEED)
+        c.wall, c.wall_if_live, c.trailer, c.ipfix_ns, c.log_assignment, c.huge = (
+            config.clock == "wall",
+            config.clock is None,
+            config.trailer,
+            config.ipfix_ns,
+            config.log_assignment,
+            config.huge_pages,
+        )
+        c.block, c.block_unless_wall = bool(config.block), config.block is None
+        c.seed, c.seed_by_clock = config.seed or 0, config.seed is None
         c.open_flags = (lib.FP_OPEN_PROMISCUOUS if config.promiscuous else 0) | (lib.FP_OPEN_BUSY_POLL if config.busy_poll else 0)
         for name in ("workers", "batch", "mtu", "pace", "sweep_budget", "snaplen"):
             try:
@@ -419,7 +424,7 @@ class Exporter:
             final = lib.fp_run_final_clock(run)
             clock = None if final == lib.FP_NS_NONE else int(final)
             assignment = self._assignment() if config.log_assignment else None
-        return RunResult(_sum(workers, dropped), tuple(workers), assignment, clock, self.warnings, cpu, counters, error)
+        return RunResult(_sum(workers, dropped), tuple(workers), assignment, clock, self.warnings, cpu, counters, self.capabilities.live, error)
 
     def _xstats(self) -> dict[str, int]:
         text = ffi.new("char[]", 65536)

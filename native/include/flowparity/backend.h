@@ -29,6 +29,7 @@
 #define FP_NS_NONE    INT64_MIN  /* a time that is not known */
 #define FP_MAX_QUEUES 64
 #define FP_ERRLEN     512
+#define FP_ROOM       1024 /* octets for a struct that the plug-in fills and that has a `size` */
 
 enum fp_tier { FP_TIER_FILE, FP_TIER_SIM, FP_TIER_VDEV, FP_TIER_KERNEL, FP_TIER_EMULATED, FP_TIER_HW };
 

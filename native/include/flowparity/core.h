@@ -58,12 +58,15 @@ struct fp_config {
     const struct fp_option *options;
     uint32_t noptions;
     const struct fp_stream_config *streams;
-    uint32_t nstreams; /* <= FP_MAX_STREAMS */
-    uint16_t workers;  /* 1 to FP_MAX_QUEUES */
-    uint16_t batch;    /* 1 to 256 frames */
-    uint16_t mtu;      /* of the export path, IP and UDP headers included; >= 576 */
-    bool wall;         /* clock = wall */
-    bool trailer;      /* frames carry the replay trailer (docs/trailer.md) */
+    uint32_t nstreams;      /* <= FP_MAX_STREAMS */
+    uint16_t workers;       /* 1 to FP_MAX_QUEUES */
+    uint16_t batch;         /* 1 to 256 frames */
+    uint16_t mtu;           /* of the export path, IP and UDP headers included; >= 576 */
+    bool wall;              /* clock = wall; a source that is not live refuses it */
+    bool wall_if_live;      /* wall if the opened source is live and `trailer` is off, else packet, whatever `wall` says */
+    bool block_unless_wall; /* `block` under the packet clock and not under wall, whatever `block` says */
+    bool seed_by_clock;     /* `seed` is random under wall and a constant under packet, whatever it says */
+    bool trailer;           /* frames carry the replay trailer (docs/trailer.md) */
     bool ipfix_ns;
     bool log_assignment;
     bool huge;             /* huge pages for the tables where there are any */

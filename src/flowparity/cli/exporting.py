@@ -68,13 +68,6 @@ def check_backend(name: str) -> None:
         raise UnavailableError(f"backend {name} is not available here: {known[name].reason}{remedy}")
 
 
-def is_live(name: str) -> bool:
-    """Whether the backend's source runs until it is stopped."""
-    from flowparity import native
-
-    return any(each.name == name and each.capabilities is not None and each.capabilities.live for each in native.backends())
-
-
 def run_native_export(backend: str, source: str, profile: Profile, collectors: tuple[Collector, ...], *, metrics: str | None = None, **settings: Any) -> Any:
     """Runs the native exporter to the end of its source or to a signal, and returns its RunResult; `metrics` is where to serve its accounting."""
     from flowparity.live import MetricsServer

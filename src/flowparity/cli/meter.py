@@ -28,7 +28,7 @@ Collectors = Annotated[
     ),
 ]
 Workers = Annotated[int, typer.Option(help="Workers, each with a queue, a cache and an observation domain of its own.", min=1, max=64)]
-Clock = Annotated[str | None, typer.Option(help="packet or wall (S-TIM-4). [dim](default: wall for live backends)[/]", metavar="KIND", show_default=False)]
+Clock = Annotated[str | None, typer.Option(help="packet or wall (S-TIM-4). [dim](default: wall for live sources)[/]", metavar="KIND", show_default=False)]
 Filter = Annotated[str | None, typer.Option(help="A BPF expression; other packets count as filtered or are never received.", metavar="BPF", show_default=False)]
 Options = Annotated[list[str] | None, typer.Option("--backend-option", "-o", help="Of the backend; may be repeated.", metavar="KEY=VALUE", show_default=False)]
 Mtu = Annotated[int, typer.Option(help="Of the export path, IP and UDP headers included.", min=576, max=65535)]
@@ -105,14 +105,13 @@ def export(
         result: Any = exporting.run_reference_export(Path(input), chosen, collectors, workers=workers, mtu=mtu, nanoseconds=ipfix_ns)
     else:
         exporting.check_backend(backend)
-        live = exporting.is_live(backend)
         result = exporting.run_native_export(
             backend,
             input,
             chosen,
             collectors,
             workers=workers,
-            clock=clock or ("wall" if live and not trailer else "packet"),
+            clock=clock,
             trailer=trailer,
             filter=filter,
             options=exporting.options_of(backend_option or []),
@@ -123,7 +122,7 @@ def export(
             busy_poll=busy_poll,
             metrics=metrics,
         )
-        counters = result.counters
+        live, counters = result.live, result.counters
     if json:
         workers_documents = [accounting_document(each) for each in result.workers]
         print_json(accounting_document(result.accounting) | {"workers": workers_documents, "warnings": list(result.warnings), "counters": counters})
