@@ -325,7 +325,8 @@ class Exporter:
             slot.host = ffi.NULL if host is None else self._string(host)
             slot.port = port
         c.options, c.noptions, c.streams, c.nstreams = options, len(config.options), streams, len(collectors)
-        c.wall, c.wall_if_live, c.trailer, c.ipfix_ns, c.log_assignment, c.huge = (
+        c.wall, c.wall_if_live, c.trailer = config.clock == "wall", config.clock is None, config.trailer
+        c.ipfix_ns, c.log_assignment, c.huge = config.ipfix_ns, config.log_assignment, config.huge_pages
             config.clock == "wall",
             config.clock is None,
             config.trailer,
