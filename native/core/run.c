@@ -27,7 +27,7 @@ struct fp_run {
     struct fp_own *own; /* the 5-tuples of what any of them exports */
     bool dispatch;      /* one queue, dealt out by flow hash */
     bool asked;         /* to end; a worker's error does not ask, it only stops the others */
-    bool stop, stopping;
+    struct fp_ending ending;
     bool ran;
     int64_t final_clock;
     uint64_t reader_cpu_ns;
@@ -153,8 +153,7 @@ static int open_workers(struct fp_run *r, char *err)
         r->nworkers++;
         w->ops = &r->plugin->backend;
         w->source = r->source;
-        w->stop = &r->stop;
-        w->stopping = &r->stopping;
+        w->ending = &r->ending;
         w->visibility = r->caps.visibility == FP_NS_NONE ? 0 : r->caps.visibility;
         if (r->dispatch) {
             w->ring = fp_ring_new();
@@ -245,7 +244,7 @@ void fp_run_close(struct fp_run *r)
 void fp_run_stop(struct fp_run *r)
 {
     __atomic_store_n(&r->asked, true, __ATOMIC_RELEASE);
-    __atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
+    __atomic_store_n(&r->ending.wanted, true, __ATOMIC_RELEASE);
 }
 
 /* Reads the one queue and deals its frames out; the same flow always meets the same worker (S-CMP-2). */
@@ -253,33 +252,29 @@ static int dispatch(struct fp_run *r, char *err)
 {
     const struct fp_backend_ops *ops = &r->plugin->backend;
     struct fp_packet burst[64];
-    unsigned empty = 0;
-    int n = 0;
+    struct fp_drain drain = {0};
+    int n = 0, rc = 0;
 
-    for (;;) {
+    do {
         int64_t now = FP_NS_NONE;
-        if (__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE)) {
-            if (!ops->stop || empty > 20)
-                break;
-            if (!__atomic_exchange_n(&r->stopping, true, __ATOMIC_ACQ_REL))
-                ops->stop(r->source, err);
-        }
-        n = ops->recv(r->source, 0, burst, sizeof burst / sizeof *burst, DISPATCH_WAIT_MS, &now, err);
+        int wait = fp_ending_before(&r->ending, &drain, ops, r->source, DISPATCH_WAIT_MS, err);
+        if (wait < 0)
+            return 0;
+        n = ops->recv(r->source, 0, burst, sizeof burst / sizeof *burst, wait, &now, err);
         if (n < 0)
-            break;
-        for (int i = 0; i < n; i++) {
+            return n == FP_END ? 0 : n;
+        for (int i = 0; i < n && !rc; i++) {
             unsigned to = r->nworkers > 1 ? fp_flow_hash(&burst[i]) % r->nworkers : 0;
             if (!fp_ring_put(r->workers[FP_MUTANT(81, to, (unsigned)i % r->nworkers)].ring, &burst[i]))
-                return fp_host.fail(err, -ENOMEM, "out of memory");
+                rc = fp_host.fail(err, -ENOMEM, "out of memory");
         }
         if (n && ops->release)
             ops->release(r->source, 0, burst, (unsigned)n);
-        empty = n ? 0 : empty + 1;
         if (n == 0)
             for (unsigned i = 0; i < r->nworkers; i++)
                 fp_ring_flush(r->workers[i].ring, now);
-    }
-    return n == FP_END || n >= 0 ? 0 : n;
+    } while (!rc && !fp_ending_after(&r->ending, &drain, (unsigned)n));
+    return rc;
 }
 
 static void *run_thread(void *worker)
@@ -375,6 +370,8 @@ int fp_run_loop(struct fp_run *r, char *err)
     r->ran = true;
     rc = run_workers(r, err);
     finish_workers(r);
+    if (r->ending.cut)
+        warn_about(r, "the source did not say its end after the stop; what it had accepted and still held is lost");
     for (unsigned i = 0; i < r->nworkers && !rc; i++) {
         rc = r->workers[i].result;
         if (rc)

@@ -11,7 +11,6 @@
 #include "trailer.h"
 
 #define WAIT_MS    50   /* also how late a stop may be seen */
-#define PATIENCE   80   /* empty waits after a stop until a source that does not say FP_END counts as empty */
 #define HUGE_FLOWS 4096 /* caches smaller than this want no huge pages */
 
 static int64_t clock_ns(clockid_t id)
@@ -179,34 +178,26 @@ static void rest(struct fp_worker *w, int64_t now)
     }
 }
 
-/* Asks the source to stop, once; true if this worker must stop by itself. */
-static bool must_stop(struct fp_worker *w)
+/* What a recv gives; FP_END also when it is time to stop. */
+static int take(struct fp_worker *w, struct fp_drain *drain, struct fp_packet **packets, int64_t *now)
 {
-    if (!__atomic_load_n(w->stop, __ATOMIC_ACQUIRE) || w->ring)
-        return false;
-    if (!w->ops->stop)
-        return true;
-    if (!__atomic_exchange_n(w->stopping, true, __ATOMIC_ACQ_REL))
-        w->ops->stop(w->source, w->err);
-    return false;
-}
+    int wait;
 
-static int take(struct fp_worker *w, struct fp_packet **packets, int64_t *now)
-{
     if (w->ring)
         return fp_ring_take(w->ring, packets, WAIT_MS, now);
+    wait = fp_ending_before(w->ending, drain, w->ops, w->source, WAIT_MS, w->err);
     *packets = w->burst;
-    return w->ops->recv(w->source, w->queue, w->burst, w->config->batch, WAIT_MS, now, w->err);
+    return wait < 0 ? FP_END : w->ops->recv(w->source, w->queue, w->burst, w->config->batch, wait, now, w->err);
 }
 
 static void run(struct fp_worker *w)
 {
+    struct fp_drain drain = {0};
     struct fp_packet *packets;
-    unsigned empty = 0;
 
-    while (!must_stop(w)) {
+    for (;;) {
         int64_t now = FP_NS_NONE;
-        int n = take(w, &packets, &now);
+        int n = take(w, &drain, &packets, &now);
         if (n == FP_END)
             return;
         if (n < 0) {
@@ -214,16 +205,14 @@ static void run(struct fp_worker *w)
             return;
         }
         if (n == 0) {
-            if (!w->ring && __atomic_load_n(w->stop, __ATOMIC_ACQUIRE) && ++empty > PATIENCE)
-                return;
             rest(w, now);
-            continue;
+        } else {
+            heard(w, now);
+            w->result = feed(w, packets, (unsigned)n, now);
+            if (!w->ring && w->ops->release)
+                w->ops->release(w->source, w->queue, packets, (unsigned)n);
         }
-        heard(w, now);
-        w->result = feed(w, packets, (unsigned)n, now);
-        if (!w->ring && w->ops->release)
-            w->ops->release(w->source, w->queue, packets, (unsigned)n);
-        if (w->result)
+        if (w->result || fp_ending_after(w->ending, &drain, (unsigned)n))
             return;
     }
 }
@@ -237,7 +226,7 @@ void fp_worker_run(struct fp_worker *w)
     run(w);
     fp_meter_idle(&w->meter, FP_NS_NONE);
     if (w->result)
-        __atomic_store_n(w->stop, true, __ATOMIC_RELEASE);
+        __atomic_store_n(&w->ending->wanted, true, __ATOMIC_RELEASE);
     if (w->ring)
         fp_ring_abandon(w->ring);
     w->cpu_ns += (uint64_t)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - before);

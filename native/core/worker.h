@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-#include "loader.h"
+#include "ending.h"
 #include "stream.h"
 
 struct fp_ring;
@@ -40,9 +40,8 @@ struct fp_worker {
     uint64_t trailers, strays;
     uint64_t last_sequence; /* the largest of a trailer, + 1 */
     uint64_t cpu_ns;
-    bool *stop; /* the run's; atomic */
-    bool *stopping;
-    int result; /* 0 or -errno with err */
+    struct fp_ending *ending; /* the run's */
+    int result;               /* 0 or -errno with err */
     char err[FP_ERRLEN];
     pthread_t thread;
     pthread_mutex_t lock;

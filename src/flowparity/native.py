@@ -327,13 +327,6 @@ class Exporter:
         c.options, c.noptions, c.streams, c.nstreams = options, len(config.options), streams, len(collectors)
         c.wall, c.wall_if_live, c.trailer = config.clock == "wall", config.clock is None, config.trailer
         c.ipfix_ns, c.log_assignment, c.huge = config.ipfix_ns, config.log_assignment, config.huge_pages
-            config.clock == "wall",
-            config.clock is None,
-            config.trailer,
-            config.ipfix_ns,
-            config.log_assignment,
-            config.huge_pages,
-        )
         c.block, c.block_unless_wall = bool(config.block), config.block is None
         c.seed, c.seed_by_clock = config.seed or 0, config.seed is None
         c.open_flags = (lib.FP_OPEN_PROMISCUOUS if config.promiscuous else 0) | (lib.FP_OPEN_BUSY_POLL if config.busy_poll else 0)
