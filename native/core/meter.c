@@ -54,7 +54,9 @@ static bool taken(struct fp_meter *m)
 /* Filter and sampling, then the parser. A frame must be parsed to be known as our own. */
 static void choose_and_parse(struct fp_meter *m, const struct fp_packet *p, struct fp_flow *f)
 {
-    if (m->nown) {
+    if (p->rejected) {
+        f->kind = FP_FILTERED;
+    } else if (m->nown) {
         fp_parse(&m->parser, p, f);
         if (is_own(m, f))
             f->kind = FP_FILTERED;
@@ -268,7 +270,7 @@ static void step(struct fp_meter *m, const struct fp_packet *packets, unsigned c
     stage_match_second(m, &m->blocks[(m->steps + 1) % FP_STAGES]);
     stage_match(m, &m->blocks[(m->steps + 2) % FP_STAGES]);
     b->count = count;
-    if (m->nown == 0 && m->profile.sampling == FP_SAMPLE_ALL && !m->wall)
+    if (m->nown == 0 && m->profile.sampling == FP_SAMPLE_ALL && !m->wall && !m->filtering)
         stage_parse(m, b, packets);
     else
         stage_choose(m, b, packets, now);
@@ -343,6 +345,7 @@ int fp_meter_init(struct fp_meter *m, const struct fp_config *config, unsigned w
         .clock = INT64_MIN,
         .idle = timeouts.idle,
         .wall = config->wall,
+        .filtering = config->filter != NULL,
         .sampling_state = p->sampling_seed + FP_MUTANT(36, worker, 0),
         .sweep_budget = config->sweep_budget,
     };

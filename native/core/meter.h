@@ -35,6 +35,7 @@ struct fp_meter {
     int64_t clock;  /* S-TIM-2; INT64_MIN before the first */
     int64_t idle;   /* FP_NEVER = never */
     bool wall;
+    bool filtering; /* frames may come as rejected */
     uint64_t late_packets;
     uint64_t sampled; /* index of the next frame that sampling looks at */
     uint64_t sampling_state;

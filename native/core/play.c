@@ -266,7 +266,7 @@ void fp_player_caps(const struct fp_player *p, struct fp_injector_caps *out)
 static int open_ends(struct fp_player *p, char *err)
 {
     const struct fp_play_config *c = &p->config;
-    struct fp_open_args from = {.size = sizeof from, .input = c->input, .queues = 1, .object = c->memory};
+    struct fp_open_args from = {.size = sizeof from, .input = c->input, .queues = 1, .stop = &p->stop, .object = c->memory};
     struct fp_open_args to = {.size = sizeof to, .input = c->output, .queues = 1, .options = c->options, .noptions = c->noptions};
     struct fp_caps caps;
     int rc = fp_source_open(p->backend, &fp_host, &from, &p->in, &caps, err);

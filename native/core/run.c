@@ -122,6 +122,7 @@ static int open_source(struct fp_run *r, char *err)
         .filter = c->filter,
         .options = c->options,
         .noptions = c->noptions,
+        .stop = &r->ending.wanted,
         .object = c->memory,
     };
     int rc = check(r, err);

@@ -283,7 +283,10 @@ def test_impossible_runs_are_refused(tmp_path: Path) -> None:
 
 def test_filter(tmp_path: Path) -> None:
     result = export(capture(tmp_path / "a.pcap", 100), (), filter="udp src port 7", log_assignment=True)
-    assert result.assignment == ((7,),)
+    account = result.accounting
+    assert (account.received, account.filtered, account.metered) == (100, 99, 1)
+    assert result.assignment == (tuple(range(100)),)
+    assert result.final_clock_ns == START + 99_000
     with pytest.raises(UsageError, match="filter"):
         export(capture(tmp_path / "b.pcap", 1), (), filter="no such expression")
 

@@ -3,21 +3,37 @@
  * Capture files through libpcap: pcap and pcapng, microseconds and nanoseconds, every link type of S-LNK-1. Times are exact and the wire
  * length of truncated frames is kept.
  *
- * libpcap reuses its buffer at every read, so a burst is copied into an arena. One queue. Options: none.
+ * libpcap reuses its buffer at every read, so a burst is copied into an arena. The file may be a pipe: its octets come through a reader of
+ * our own, which knows whether any are at hand. One queue. Options: none.
  */
+#include <fcntl.h>
 #include <pcap/pcap.h>
-#include <stdbool.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "flowparity/backend.h"
 
-#define ARENA (2u << 20) /* octets of frames in one burst; libpcap's longest frame is 256 KiB */
+#define ARENA   (2u << 20) /* octets of frames in one burst; libpcap's longest frame is 256 KiB */
+#define READ    (64u << 10)
+#define LOOK_MS 50 /* between looks whether the run shall end, in the middle of a record */
+
+struct reader {
+    int fd;
+    bool regular, opened;
+    const bool *stop;
+    size_t from, to; /* what of the buffer is at hand */
+    uint8_t buffer[READ];
+};
 
 struct fp_source {
     const struct fp_host *host;
     const char *path;
     pcap_t *pcap;
+    struct reader reader;
     struct bpf_program filter;
     bool filtered;
     uint16_t link;
@@ -61,34 +77,99 @@ static int probe(const struct fp_host *host, struct fp_caps *caps, char *err)
     return 0;
 }
 
-/* Which format it is, which libpcap does not tell. What was read is pushed back, as far as the C library's buffer goes: no seek, for it may
- * be a pipe. */
-static void look_at_magic(struct fp_source *s, FILE *file)
+static bool stopped(const struct reader *r)
 {
-    static const uint8_t nano[2][4] = {{0xA1, 0xB2, 0x3C, 0x4D}, {0x4D, 0x3C, 0xB2, 0xA1}};
-    uint8_t magic[4] = {0};
-    size_t n = fread(magic, 1, sizeof magic, file);
-
-    s->classic = magic[0] != 0x0A;
-    s->unit = memcmp(magic, nano[0], sizeof magic) && memcmp(magic, nano[1], sizeof magic) ? 1000 : 1;
-    while (n)
-        ungetc(magic[--n], file);
+    return r->stop && __atomic_load_n(r->stop, __ATOMIC_ACQUIRE);
 }
 
-static int open_file(struct fp_source *s, char *err)
+/* Whether octets are at hand within `wait_ms`. The end of the file counts. */
+static bool at_hand(const struct reader *r, int wait_ms)
 {
-    char reason[PCAP_ERRBUF_SIZE];
-    FILE *file = strcmp(s->path, "-") ? fopen(s->path, "rb") : stdin;
+    struct pollfd p = {.fd = r->fd, .events = POLLIN};
 
-    if (!file)
+    return r->regular || r->from < r->to || poll(&p, 1, wait_ms) > 0;
+}
+
+/* Waits for octets and puts them behind those at hand. 0 is the end, of the file or of the run; -1 with errno. */
+static ssize_t fill(struct reader *r)
+{
+    ssize_t n;
+
+    if (r->from == r->to)
+        r->from = r->to = 0;
+    do {
+        while (!at_hand(r, LOOK_MS))
+            if (stopped(r))
+                return 0;
+            else if (errno == EINTR && !r->opened)
+                return -1; /* nothing runs yet that could take the signal for a wish */
+        n = read(r->fd, r->buffer + r->to, sizeof r->buffer - r->to);
+    } while (n < 0 && errno == EINTR && r->opened);
+    r->to += n > 0 ? (size_t)n : 0;
+    return n;
+}
+
+static ssize_t read_some(void *cookie, char *out, size_t size)
+{
+    struct reader *r = cookie;
+    ssize_t n = r->from == r->to ? fill(r) : 1;
+
+    if (n <= 0)
+        return n;
+    size = size < r->to - r->from ? size : r->to - r->from;
+    memcpy(out, r->buffer + r->from, size);
+    r->from += size;
+    return (ssize_t)size;
+}
+
+static int close_reader(void *cookie)
+{
+    struct reader *r = cookie;
+
+    return r->fd == STDIN_FILENO ? 0 : close(r->fd);
+}
+
+/* Which format it is, which libpcap does not tell; 0 or -1 with errno. */
+static int look_at_magic(struct fp_source *s)
+{
+    static const uint8_t nano[2][4] = {{0xA1, 0xB2, 0x3C, 0x4D}, {0x4D, 0x3C, 0xB2, 0xA1}};
+    const uint8_t *magic = s->reader.buffer;
+    ssize_t n = 1;
+
+    while (n > 0 && s->reader.to < sizeof nano[0])
+        n = fill(&s->reader);
+    s->classic = magic[0] != 0x0A;
+    s->unit = memcmp(magic, nano[0], sizeof nano[0]) && memcmp(magic, nano[1], sizeof nano[0]) ? 1000 : 1;
+    return n < 0 ? -1 : 0;
+}
+
+static int open_file(struct fp_source *s, const struct fp_open_args *args, char *err)
+{
+    static const cookie_io_functions_t io = {.read = read_some, .close = close_reader};
+    char reason[PCAP_ERRBUF_SIZE];
+    struct reader *r = &s->reader;
+    struct stat status;
+    FILE *file;
+    int rc;
+
+    r->stop = args->stop;
+    r->fd = strcmp(s->path, "-") ? open(s->path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+    if (r->fd < 0)
         return s->host->fail(err, -errno, "capture %s: %s", s->path, strerror(errno));
-    look_at_magic(s, file);
+    r->regular = fstat(r->fd, &status) == 0 && S_ISREG(status.st_mode);
+    file = look_at_magic(s) ? NULL : fopencookie(r, "rb", io);
+    if (!file) {
+        rc = s->host->fail(err, -errno, "capture %s: %s", s->path, strerror(errno));
+        close_reader(r);
+        return rc;
+    }
+    setvbuf(file, NULL, _IONBF, 0); /* the reader has a buffer, and must know what is at hand */
     s->pcap = pcap_fopen_offline_with_tstamp_precision(file, PCAP_TSTAMP_PRECISION_NANO, reason);
     if (!s->pcap) {
-        if (file != stdin)
-            fclose(file);
+        fclose(file);
         return s->host->fail(err, -EBADMSG, "capture %s: not a capture that libpcap reads: %s", s->path, reason);
     }
+    r->opened = true;
     return 0;
 }
 
@@ -129,7 +210,7 @@ static int open_source(const struct fp_host *host, const struct fp_open_args *ar
         rc = host->fail(err, -ENOMEM, "backend pcap: out of memory");
         goto out_source;
     }
-    rc = open_file(s, err);
+    rc = open_file(s, args, err);
     if (rc)
         goto out_arena;
     rc = find_link(s, err);
@@ -155,25 +236,21 @@ out_source:
     return rc;
 }
 
-/* The next frame that the filter lets through: 1, FP_END or -errno. */
+/* The next frame: 1, FP_END or -errno. */
 static int next_frame(struct fp_source *s, char *err)
 {
     struct pcap_pkthdr *header;
     const uint8_t *data;
+    int rc;
 
     if (s->pending)
         return 1;
-    for (;;) {
-        int rc = pcap_next_ex(s->pcap, &header, &data);
-        if (rc == PCAP_ERROR_BREAK)
-            return FP_END;
-        if (rc != 1)
-            return s->host->fail(err, -EBADMSG, "capture %s: damaged or cut after frame %llu: %s", s->path, (unsigned long long)s->seq,
-                                 pcap_geterr(s->pcap));
-        if (!s->filtered || pcap_offline_filter(&s->filter, header, data))
-            break;
-        s->seq++;
-    }
+    rc = pcap_next_ex(s->pcap, &header, &data);
+    if (rc == PCAP_ERROR_BREAK || (rc != 1 && stopped(&s->reader)))
+        return FP_END;
+    if (rc != 1)
+        return s->host->fail(err, -EBADMSG, "capture %s: damaged or cut after frame %llu: %s", s->path, (unsigned long long)s->seq,
+                             pcap_geterr(s->pcap));
     s->pending = header;
     s->pending_data = data;
     return 1;
@@ -198,9 +275,9 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
     uint32_t used = 0;
     unsigned n = 0;
 
-    (void)queue, (void)wait_ms;
+    (void)queue;
     *now_ns = FP_NS_NONE;
-    while (n < max && !s->failed) {
+    while (n < max && !s->failed && (s->pending || at_hand(&s->reader, n ? 0 : wait_ms))) {
         int rc = next_frame(s, err);
         if (rc < 0) {
             s->failed = rc;
@@ -224,6 +301,7 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
             .link = s->link,
             .ts_source = FP_TS_CAPTURE,
             .ts_ns = ts,
+            .rejected = s->filtered && !pcap_offline_filter(&s->filter, h, s->pending_data),
             .seq = s->seq++,
         };
         used += (h->caplen + 63) & ~63u;

@@ -20,6 +20,7 @@
 #define FLOWPARITY_BACKEND_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -76,6 +77,7 @@ struct fp_packet {
     uint32_t rss;       /* the NIC's flow hash; 0 if none */
     uint16_t segments;  /* super-packet: number of wire segments coalesced here; 0 and 1 both mean one */
     uint16_t queue;
+    bool rejected;                 /* by the user's filter: received and filtered, its time counts (S-VER-2, S-TIM-2) */
     uint64_t seq;                  /* ordinal of the frame in the source from 0, over all queues; FP_SEQ_NONE if unknown */
     const struct fp_segment *next; /* NULL if contiguous */
     void *handle;                  /* the backend's own; the core passes it back to release */
@@ -114,14 +116,15 @@ struct fp_option {
 #define FP_OPEN_BUSY_POLL   (1u << 1) /* not supported is -EINVAL, never ignored */
 
 struct fp_open_args {
-    uint32_t size;                   /* sizeof(struct fp_open_args) of the core */
-    uint32_t flags;                  /* FP_OPEN_* */
-    const char *input;               /* what --input or --interface named: a path, an interface, a port */
-    uint16_t queues;                 /* queues wanted, >= 1; fewer than wanted is -E2BIG, never silently less */
-    uint32_t snaplen;                /* 0 = whole frames */
-    const char *filter;              /* a BPF expression for the framework, or NULL; not supported is -ENOTSUP */
+    uint32_t size;      /* sizeof(struct fp_open_args) of the core */
+    uint32_t flags;     /* FP_OPEN_* */
+    const char *input;  /* what --input or --interface named: a path, an interface, a port */
+    uint16_t queues;    /* queues wanted, >= 1; fewer than wanted is -E2BIG, never silently less */
+    uint32_t snaplen;   /* 0 = whole frames */
+    const char *filter; /* a BPF expression or NULL; frames that it rejects come as `rejected` or never; not supported is -ENOTSUP */
     const struct fp_option *options; /* what --backend-option gave; unknown keys are -EINVAL */
     uint32_t noptions;
+    const bool *stop;   /* atomic: true once the run was asked to end. For a recv that cannot keep to wait_ms (half a record in a pipe) */
     const void *object; /* what the calling program hands over instead of naming it in `input`; never from a command line, mostly NULL */
 };
 

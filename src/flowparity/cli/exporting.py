@@ -77,7 +77,8 @@ def run_native_export(backend: str, source: str, profile: Profile, collectors: t
     asked = threading.Event()
     # From before the source is opened: what it has received by then must not be lost to an early signal.
     with stop_requests() as early, _sets(asked, signal.SIGUSR1), Exporter(config) as exporter, ExitStack() as stack, progress(f"exporting {source}"):
-        _warn(exporter.warnings)
+        early_warnings = exporter.warnings
+        _warn(early_warnings)
         if metrics is not None:
             stack.enter_context(MetricsServer(*endpoint(metrics, "--metrics"), exporter.snapshot))
 
@@ -91,7 +92,9 @@ def run_native_export(backend: str, source: str, profile: Profile, collectors: t
         def last() -> None:
             note("interrupted before the end; the accounting so far:\n" + accounting_text(exporter.snapshot().accounting, live=exporter.capabilities.live))
 
-        return run_stoppable(exporter.run, exporter.stop, tick, last)
+        result = run_stoppable(exporter.run, exporter.stop, tick, last)
+        _warn(result.warnings[len(early_warnings) :])
+        return result
 
 
 def _warn(warnings: Iterable[str]) -> None:
