@@ -14,15 +14,14 @@ static inline int64_t fp_later(int64_t t, int64_t by)
 {
     int64_t sum;
 
-    return __builtin_expect(__builtin_add_overflow(t, by, &sum), 0) ? INT64_MAX : sum;
+    return __builtin_expect(__builtin_add_overflow(t, by, &sum), 0) ? by > 0 ? INT64_MAX : INT64_MIN : sum;
 }
 
-/* `by` is not negative. */
 static inline int64_t fp_earlier(int64_t t, int64_t by)
 {
     int64_t difference;
 
-    return __builtin_sub_overflow(t, by, &difference) ? INT64_MIN : difference;
+    return __builtin_sub_overflow(t, by, &difference) ? by > 0 ? INT64_MIN : INT64_MAX : difference;
 }
 
 /* Rounds towards minus infinity. */

@@ -93,7 +93,7 @@ static void late(struct fp_meter *m, const struct fp_flow *f)
 
 static bool is_late(const struct fp_meter *m, const struct fp_flow *f)
 {
-    return m->idle != FP_NEVER && fp_later(f->ts, m->idle) <= m->clock && FP_MUTANT(34, true, false);
+    return m->idle != FP_NEVER && fp_later(f->ts, m->idle - 1) < m->clock && FP_MUTANT(34, true, false);
 }
 
 static void count_other(struct fp_account *a, unsigned verdict)

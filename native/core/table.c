@@ -18,11 +18,11 @@
 /* Why a record whose earliest deadline has come ends: of equal deadlines 3, then 1, then 2 (S-END-2). */
 static enum fp_reason reason_of(const struct fp_table *t, const struct fp_body *b)
 {
-    int64_t deadline = fp_deadline(t, b);
+    int64_t until = fp_until(t, b);
 
-    if (ended(t, b) && fp_later(b->last, t->timeouts.tcp_end) == deadline)
+    if (ended(t, b) && fp_alive_until(b->last, t->timeouts.tcp_end) == until)
         return FP_MUTANT(23, FP_ENDED, FP_IDLE);
-    if (t->timeouts.idle != FP_NEVER && fp_later(b->last, t->timeouts.idle) == deadline)
+    if (t->timeouts.idle != FP_NEVER && fp_alive_until(b->last, t->timeouts.idle) == until)
         return FP_IDLE;
     return FP_ACTIVE;
 }
@@ -48,7 +48,7 @@ static void hand_over(struct fp_table *t, void *entry, enum fp_reason reason)
     t->sink.put(t->sink.context, &record);
 }
 
-/* The region's bound follows a deadline that was made or moved forward. */
+/* The region's bound follows an end that was made or moved forward. */
 static inline void lower_bound(struct fp_table *t, uint32_t region, int64_t to)
 {
     if (to < t->bounds[region])
@@ -81,7 +81,7 @@ static void begin(struct fp_table *t, void *entry, uint32_t region, const struct
         ((struct fp_entry4 *)entry)->addresses = f->source[0];
     }
     *b = (struct fp_body){.ports = f->ports, .word = f->word, .first = f->ts, .last = f->ts, .packets = f->packets, .octets = f->octets};
-    lower_bound(t, region, fp_deadline(t, b));
+    lower_bound(t, region, fp_until(t, b));
 }
 
 static void release(struct fp_table *t, uint32_t group, unsigned i)
@@ -113,10 +113,10 @@ static void meter(struct fp_table *t, void *entry, const struct fp_flow *f, int6
     struct fp_body *b = fp_body_of(entry, t->six);
     uint64_t octets = b->octets + f->octets;
     uint64_t packets = b->packets + f->packets;
-    int64_t before = fp_deadline(t, b);
+    int64_t before = fp_until(t, b);
     int64_t after;
 
-    if (before <= now) {
+    if (before < now) {
         replace(t, entry, f, 0);
         return;
     }
@@ -136,7 +136,7 @@ static void meter(struct fp_table *t, void *entry, const struct fp_flow *f, int6
     if (f->ts >= FP_MUTANT(26, b->last, INT64_MIN))
         b->last = f->ts;
     b->word |= FP_MUTANT(27, f->word & FP_WORD_OF_FLAGS(FP_TCP_FLAG_BITS), 0);
-    after = fp_deadline(t, b);
+    after = fp_until(t, b);
     if (after < FP_MUTANT(39, before, INT64_MIN))
         lower_bound(t, region_of(t, entry, t->six), after);
 }
@@ -175,12 +175,12 @@ static void sweep_stash(struct fp_table *t, int64_t clock)
     for (uint32_t i = 0; i < t->stashed;) {
         void *entry = t->stash + i * fp_entry_size(t->six);
         struct fp_body *b = fp_body_of(entry, t->six);
-        int64_t deadline = fp_deadline(t, b);
-        if (deadline <= clock) {
+        int64_t until = fp_until(t, b);
+        if (until < clock) {
             hand_over(t, entry, reason_of(t, b));
             release_stashed(t, i);
         } else {
-            bound = fp_min(bound, deadline);
+            bound = fp_min(bound, until);
             i++;
         }
     }
@@ -201,7 +201,7 @@ static void sweep_region(struct fp_table *t, uint32_t region, int64_t clock)
     uint32_t end = group + FP_REGION < t->groups ? group + FP_REGION : t->groups;
     int64_t bound = FP_NEVER;
 
-    if (t->bounds[region] > clock)
+    if (t->bounds[region] >= clock)
         return;
     if (region == t->regions) {
         sweep_stash(t, clock);
@@ -216,12 +216,12 @@ static void sweep_region(struct fp_table *t, uint32_t region, int64_t clock)
             unsigned i = (unsigned)__builtin_ctz(used);
             void *entry = fp_slot(t, group, i, t->six);
             struct fp_body *b = fp_body_of(entry, t->six);
-            int64_t deadline = fp_deadline(t, b);
-            if (deadline <= FP_MUTANT(28, clock, fp_earlier(clock, FP_SECOND))) {
+            int64_t until = fp_until(t, b);
+            if (until < FP_MUTANT(28, clock, fp_earlier(clock, FP_SECOND))) {
                 hand_over(t, entry, FP_MUTANT(29, reason_of(t, b), FP_IDLE));
                 release(t, group, i);
             } else {
-                bound = fp_min(bound, deadline);
+                bound = fp_min(bound, until);
             }
         }
     }
@@ -232,7 +232,7 @@ void fp_table_sweep_all(struct fp_table *t, int64_t clock)
 {
     int64_t floor = FP_NEVER;
 
-    if (t->floor > clock)
+    if (t->floor >= clock)
         return;
     for (uint32_t region = 0; region <= t->regions; region++) {
         sweep_region(t, region, clock);
@@ -297,8 +297,8 @@ static unsigned victim_in(const struct fp_table *t, uint32_t group, uint64_t has
     unsigned slots[2];
 
     fp_candidates(hash, used_in(t, group), slots);
-    return fp_deadline(t, fp_body_of(fp_slot(t, group, slots[1], t->six), t->six)) <
-                   fp_deadline(t, fp_body_of(fp_slot(t, group, slots[0], t->six), t->six))
+    return fp_until(t, fp_body_of(fp_slot(t, group, slots[1], t->six), t->six)) <
+                   fp_until(t, fp_body_of(fp_slot(t, group, slots[0], t->six), t->six))
                ? slots[1]
                : slots[0];
 }

@@ -56,7 +56,7 @@ struct fp_table {
     uint64_t ports_mask, word_mask; /* what is key, as in struct fp_parser */
     struct fp_sink sink;
     uint64_t closed_packets; /* in records handed over */
-    int64_t floor;           /* no deadline is below; may be too low */
+    int64_t floor;           /* no record ends at or before it; may be too low */
     int64_t *bounds;         /* the same per region; the last one is the stash's */
     /* The sweep that is under way: where it is, when it began. */
     uint32_t position;

@@ -103,12 +103,18 @@ static inline bool ended(const struct fp_table *t, const struct fp_body *b)
     return (b->word & t->end_mask) != 0;
 }
 
-/* The earliest deadline of S-END-1. tcp_end is never above idle (S-PRO-2). */
-static inline int64_t fp_deadline(const struct fp_table *t, const struct fp_body *b)
+/* The last time before a deadline. What has no deadline, or one beyond the range of times, is alive at every time. */
+static inline int64_t fp_alive_until(int64_t from, int64_t timeout)
 {
-    int64_t quiet = fp_later(b->last, t->quiet[ended(t, b)]);
+    return timeout == FP_NEVER ? INT64_MAX : fp_later(from, timeout - 1);
+}
 
-    return fp_min(quiet, fp_later(FP_MUTANT(22, b->first, b->last), t->timeouts.active));
+/* The last time before the earliest deadline of S-END-1. tcp_end is never above idle (S-PRO-2). */
+static inline int64_t fp_until(const struct fp_table *t, const struct fp_body *b)
+{
+    int64_t quiet = fp_alive_until(b->last, t->quiet[ended(t, b)]);
+
+    return fp_min(quiet, fp_alive_until(FP_MUTANT(22, b->first, b->last), t->timeouts.active));
 }
 
 /* Where a new key goes and which slots are vacant there: into its first group, so that a look at one line of tags finds nearly every key,

@@ -129,7 +129,7 @@ static bool stashed_record_ends_before_its_next_packet(void)
     late.ts = 12 * FP_SECOND;
     CHECK(fp_table_update(&c.table, &late, late.ts, FP_SECOND, false) == FP_STORED);
     CHECK(c.tally.records == 1 && c.tally.last.reason == FP_IDLE && c.tally.last.body.ports == late.ports);
-    CHECK(c.table.resident == COLLIDING && c.table.bounds[c.table.regions] == 11 * FP_SECOND);
+    CHECK(c.table.resident == COLLIDING && c.table.bounds[c.table.regions] == 11 * FP_SECOND - 1);
     fp_table_sweep_all(&c.table, 21 * FP_SECOND);
     CHECK(c.tally.records == COLLIDING && c.table.stashed == 1);
     fp_table_free(&c.table);
