@@ -16,6 +16,8 @@ struct fp_loaded {
 };
 
 extern const struct fp_host fp_host;
+/* Of a run whose frames carry the replay trailer. */
+extern const struct fp_host fp_replay_host;
 
 /* The probe and the opens of a plug-in. It assigns its caps as a struct of its own size: there is room for a longer one, of which the core
  * takes what it knows, and what a shorter one lacks is 0. A source that opened another number of queues than was asked for is an error. */

@@ -269,11 +269,12 @@ static int open_ends(struct fp_player *p, char *err)
     struct fp_open_args from = {.size = sizeof from, .input = c->input, .queues = 1, .stop = &p->stop, .object = c->memory};
     struct fp_open_args to = {.size = sizeof to, .input = c->output, .queues = 1, .options = c->options, .noptions = c->noptions};
     struct fp_caps caps;
+    const struct fp_host *host = c->trailer ? &fp_replay_host : &fp_host;
     int rc = fp_source_open(p->backend, &fp_host, &from, &p->in, &caps, err);
 
     if (rc)
         return rc;
-    rc = fp_injector_open(p->injector, &fp_host, &to, &p->out, &p->caps, err);
+    rc = fp_injector_open(p->injector, host, &to, &p->out, &p->caps, err);
     if (rc)
         p->backend->backend.close(p->in);
     return rc;

@@ -19,6 +19,7 @@
 
 struct fp_run {
     struct fp_config config;
+    const struct fp_host *host;
     const struct fp_loaded *plugin;
     struct fp_source *source;
     struct fp_caps caps;
@@ -133,7 +134,7 @@ static int open_source(struct fp_run *r, char *err)
         return rc;
     r->dispatch = c->workers > r->caps.queues;
     args.queues = r->dispatch ? 1 : c->workers;
-    rc = fp_source_open(r->plugin, &fp_host, &args, &r->source, &r->caps, err);
+    rc = fp_source_open(r->plugin, r->host, &args, &r->source, &r->caps, err);
     if (rc)
         return rc;
     rc = settle(r, err);
@@ -202,6 +203,7 @@ int fp_run_open(const struct fp_config *config, struct fp_run **out, char *err)
     if (!r)
         return fp_host.fail(err, -ENOMEM, "out of memory");
     r->config = *config;
+    r->host = config->trailer ? &fp_replay_host : &fp_host;
     r->final_clock = FP_NS_NONE;
     r->plugin = fp_load(config->backend, err);
     rc = r->plugin ? 0 : -errno;
@@ -265,7 +267,7 @@ static int dispatch(struct fp_run *r, char *err)
         if (n < 0)
             return n == FP_END ? 0 : n;
         for (int i = 0; i < n && !rc; i++) {
-            unsigned to = r->nworkers > 1 ? fp_flow_hash(&burst[i]) % r->nworkers : 0;
+            unsigned to = r->nworkers > 1 ? r->host->flow_hash(&burst[i]) % r->nworkers : 0;
             if (!fp_ring_put(r->workers[FP_MUTANT(81, to, (unsigned)i % r->nworkers)].ring, &burst[i]))
                 rc = fp_host.fail(err, -ENOMEM, "out of memory");
         }
@@ -413,7 +415,8 @@ int64_t fp_run_final_clock(const struct fp_run *r)
 
 void fp_run_totals(const struct fp_run *r, struct fp_totals *out)
 {
-    uint64_t last = 0;
+    const struct fp_sequences *sets[FP_MAX_QUEUES];
+    uint64_t end = 0, distinct;
 
     *out = (struct fp_totals){.cpu_ns = r->reader_cpu_ns};
     for (unsigned i = 0; i < r->nworkers; i++) {
@@ -421,10 +424,13 @@ void fp_run_totals(const struct fp_run *r, struct fp_totals *out)
         out->cpu_ns += w->cpu_ns;
         out->trailers += w->trailers;
         out->strays += w->strays;
-        if (w->last_sequence > last)
-            last = w->last_sequence;
+        sets[i] = &w->sequences;
+        if (w->sequences.end > end)
+            end = w->sequences.end;
     }
-    out->lost = last > out->trailers ? last - out->trailers : 0;
+    distinct = fp_sequences_united(sets, r->nworkers);
+    out->lost = end - distinct;
+    out->doubled = out->trailers - distinct;
 }
 
 const uint64_t *fp_run_assignment(const struct fp_run *r, unsigned worker, size_t *count)

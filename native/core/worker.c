@@ -88,10 +88,10 @@ static bool log_assignment(struct fp_worker *w, const struct fp_packet *packets,
 }
 
 /* Copies a burst, taking trailers and giving a time to frames that have none. Frames without a trailer are strays of the link and not part
- * of a replay. */
-static unsigned prepare(struct fp_worker *w, const struct fp_packet *packets, unsigned n, int64_t now, struct fp_packet *out)
+ * of a replay. Returns how many are left, or -ENOMEM. */
+static int prepare(struct fp_worker *w, const struct fp_packet *packets, unsigned n, int64_t now, struct fp_packet *out)
 {
-    unsigned kept = 0;
+    int kept = 0;
 
     for (unsigned i = 0; i < n; i++) {
         out[kept] = packets[i];
@@ -101,8 +101,8 @@ static unsigned prepare(struct fp_worker *w, const struct fp_packet *packets, un
                 continue;
             }
             w->trailers++;
-            if (out[kept].seq >= w->last_sequence)
-                w->last_sequence = out[kept].seq + 1;
+            if (!fp_sequences_add(&w->sequences, (uint32_t)out[kept].seq))
+                return fp_host.fail(w->err, -ENOMEM, "out of memory for the sequence numbers of the trailers");
         }
         if (out[kept].ts_ns == FP_NS_NONE)
             out[kept].ts_ns = now != FP_NS_NONE ? now : clock_ns(CLOCK_REALTIME);
@@ -142,7 +142,10 @@ static int feed(struct fp_worker *w, const struct fp_packet *packets, unsigned n
     bool full = n >= (w->ring ? FP_RING_CHUNK : w->config->batch);
 
     if (needs_preparation(w, packets, n)) {
-        n = prepare(w, packets, n, now, w->frames);
+        int kept = prepare(w, packets, n, now, w->frames);
+        if (kept < 0)
+            return kept;
+        n = (unsigned)kept;
         packets = w->frames;
     }
     if (n == 0)
@@ -297,6 +300,7 @@ void fp_worker_free(struct fp_worker *w)
     }
     fp_meter_free(&w->meter);
     fp_ring_free(w->ring);
+    fp_sequences_free(&w->sequences);
     free(w->assignment);
     free(w->burst);
     free(w->frames);

@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "ending.h"
+#include "sequence.h"
 #include "stream.h"
 
 struct fp_ring;
@@ -38,7 +39,7 @@ struct fp_worker {
     uint64_t *assignment;
     size_t assigned, assignment_capacity;
     uint64_t trailers, strays;
-    uint64_t last_sequence; /* the largest of a trailer, + 1 */
+    struct fp_sequences sequences; /* of the trailers */
     uint64_t cpu_ns;
     struct fp_ending *ending; /* the run's */
     int result;               /* 0 or -errno with err */

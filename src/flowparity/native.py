@@ -414,7 +414,7 @@ class Exporter:
             lib.fp_run_totals(run, totals)
             cpu = totals.cpu_ns / 1e9
             if config.trailer:
-                counters |= {"trailers": totals.trailers, "strays": totals.strays, "lost": totals.lost}
+                counters |= {"trailers": totals.trailers, "strays": totals.strays, "lost": totals.lost, "doubled": totals.doubled}
             final = lib.fp_run_final_clock(run)
             clock = None if final == lib.FP_NS_NONE else int(final)
             assignment = self._assignment() if config.log_assignment else None

@@ -319,9 +319,17 @@ def test_frames_without_a_trailer_are_strays_and_gaps_are_losses() -> None:
     frames = [udp(i, START + i, sport=i) for i in range(10)]
     mixed = [Frame(1, append_trailer(f.data, f.wirelen, f.ts_ns, f.index), 84) if f.index % 2 else f for f in frames]
     result = played(mixed, RunConfig("memory", "pipe:strays", trailer=True, log_assignment=True))
-    assert result.counters == {"trailers": 5, "strays": 5, "lost": 5}
+    assert result.counters == {"trailers": 5, "strays": 5, "lost": 5, "doubled": 0}
     assert result.assignment == ((1, 3, 5, 7, 9),)
     assert result.final_clock_ns == START + 9
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_doubled_trailer_hides_no_lost_one(workers: int) -> None:
+    sequences = [0, 1, 1, 3, 70_000, 70_000, 70_000, 131_073]
+    frames = [Frame(1, append_trailer(udp(s).data, 60, START + s, s), 84, index=i) for i, s in enumerate(sequences)]
+    result = played(frames, RunConfig("memory", "pipe:doubled", trailer=True, workers=workers))
+    assert result.counters == {"trailers": 8, "strays": 0, "lost": 131_074 - 5, "doubled": 3}
 
 
 def test_the_fcs_behind_a_trailer_goes_too() -> None:
@@ -409,3 +417,40 @@ def test_a_refresh_after_every_datagram_ends() -> None:
         datagrams, result = meter(frames, profile, ("9", "ipfix"), mtu=mtu)
         assert result.accounting.streams["9"].exported_records == result.accounting.streams["ipfix"].exported_records == 40
         assert len(datagrams["9"]) < 200
+
+
+def test_truncated_frames_of_a_replay_stay_with_their_key() -> None:
+    """The lengths are in the trailer: without them a truncated frame looks malformed and hashes as no flow does."""
+    for port in range(8):
+        short = udp(1, START + 1, sport=port)
+        longer = short.data[:16] + struct.pack(">H", 446) + short.data[18:]
+        config = RunConfig("memory", f"pipe:truncated{port}", workers=4, trailer=True, log_assignment=True)
+        result = played([Frame(START, longer, 460, index=0), short], config, trailer=True)
+        assert sorted(map(len, result.assignment or ())) == [0, 0, 0, 2]
+
+
+LAST = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("times", "timeouts", "reasons"),
+    [
+        ((-9_200_000_000 * SECOND, START), (0, 0, None), {4: 1}),
+        ((-9_200_000_000 * SECOND, -1, 0, START), (0, 0, None), {4: 1}),
+        ((LAST, LAST), (0, 0, None), {4: 1}),
+        ((LAST, LAST), (SECOND, 0, None), {4: 1}),
+        ((LAST, LAST), (0, SECOND, None), {4: 1}),
+        ((LAST - SECOND, LAST), (SECOND, 0, None), {1: 1, 4: 1}),
+        ((LAST - SECOND, LAST), (0, SECOND, None), {2: 1, 4: 1}),
+        ((LAST - SECOND + 1, LAST), (SECOND, SECOND, None), {4: 1}),
+        ((-(2**63) + 1, -(2**62) + 1), (2**62, 0, None), {1: 1, 4: 1}),
+        ((-(2**63) + 1, -(2**63) + 1), (0, 0, 0), {4: 1}),
+    ],
+)
+def test_never_and_the_ends_of_time(times: tuple[int, ...], timeouts: tuple[int, int, int | None], reasons: dict[int, int]) -> None:
+    """A timeout of 0 has no deadline, before 1970 neither; a deadline beyond the last time never comes; the last time is one like others."""
+    idle, active, end = timeouts
+    profile = Profile(idle_timeout=idle, active_timeout=active, tcp_end=end, reorder=0)
+    datagrams, result = meter([udp(i, ts) for i, ts in enumerate(times)], profile, ("ipfix",))
+    assert Counter(r.end_reason for r in flow_records(datagrams["ipfix"])) == reasons
+    assert result.accounting.late == 0

@@ -100,7 +100,8 @@ struct fp_totals {
     uint64_t cpu_ns;   /* of all threads of the run */
     uint64_t trailers; /* frames that carried a trailer */
     uint64_t strays;   /* frames that did not, in a run that expects them: not received, in the words of S-VER-1 */
-    uint64_t lost;     /* gaps in the trailers' sequence */
+    uint64_t lost;     /* gaps in the trailers' sequence, up to the largest number that came */
+    uint64_t doubled;  /* trailers with a number that had come before */
 };
 
 struct fp_run; /* opaque */
