@@ -119,7 +119,7 @@ static int open_source(struct fp_run *r, char *err)
         .size = sizeof args,
         .flags = c->open_flags,
         .input = c->input,
-        .snaplen = c->snaplen,
+        .snaplen = c->trailer ? 0 : c->snaplen, /* the trailer is the end of the frame */
         .filter = c->filter,
         .options = c->options,
         .noptions = c->noptions,

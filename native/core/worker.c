@@ -87,6 +87,13 @@ static bool log_assignment(struct fp_worker *w, const struct fp_packet *packets,
     return true;
 }
 
+/* To the snap length, whatever the backend has made of it. A chain of segments may go on behind its captured length. */
+static void cut(struct fp_packet *p, uint32_t snaplen)
+{
+    p->caplen = p->caplen < snaplen ? p->caplen : snaplen;
+    p->len = p->len < p->caplen ? p->len : p->caplen;
+}
+
 /* Copies a burst, taking trailers and giving a time to frames that have none. Frames without a trailer are strays of the link and not part
  * of a replay. Returns how many are left, or -ENOMEM. */
 static int prepare(struct fp_worker *w, const struct fp_packet *packets, unsigned n, int64_t now, struct fp_packet *out)
@@ -104,6 +111,8 @@ static int prepare(struct fp_worker *w, const struct fp_packet *packets, unsigne
             if (!fp_sequences_add(&w->sequences, (uint32_t)out[kept].seq))
                 return fp_host.fail(w->err, -ENOMEM, "out of memory for the sequence numbers of the trailers");
         }
+        if (w->config->snaplen)
+            cut(&out[kept], w->config->snaplen);
         if (out[kept].ts_ns == FP_NS_NONE)
             out[kept].ts_ns = now != FP_NS_NONE ? now : clock_ns(CLOCK_REALTIME);
         kept++;
@@ -113,7 +122,7 @@ static int prepare(struct fp_worker *w, const struct fp_packet *packets, unsigne
 
 static bool needs_preparation(const struct fp_worker *w, const struct fp_packet *packets, unsigned n)
 {
-    if (w->config->trailer)
+    if (w->config->trailer || w->config->snaplen)
         return true;
     for (unsigned i = 0; i < n; i++)
         if (packets[i].ts_ns == FP_NS_NONE)

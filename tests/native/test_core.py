@@ -443,7 +443,7 @@ LAST = 2**63 - 1
         ((LAST - SECOND, LAST), (SECOND, 0, None), {1: 1, 4: 1}),
         ((LAST - SECOND, LAST), (0, SECOND, None), {2: 1, 4: 1}),
         ((LAST - SECOND + 1, LAST), (SECOND, SECOND, None), {4: 1}),
-        ((-(2**63) + 1, -(2**62) + 1), (2**62, 0, None), {1: 1, 4: 1}),
+        ((-(2**63) + 1, -(2**62)), (2**62 - 1, 0, None), {1: 1, 4: 1}),
         ((-(2**63) + 1, -(2**63) + 1), (0, 0, 0), {4: 1}),
     ],
 )
@@ -454,3 +454,22 @@ def test_never_and_the_ends_of_time(times: tuple[int, ...], timeouts: tuple[int,
     datagrams, result = meter([udp(i, ts) for i, ts in enumerate(times)], profile, ("ipfix",))
     assert Counter(r.end_reason for r in flow_records(datagrams["ipfix"])) == reasons
     assert result.accounting.late == 0
+
+
+@pytest.mark.parametrize("trailer", [False, True])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_snap_length_is_honoured_whatever_the_backend_makes_of_it(workers: int, trailer: bool) -> None:
+    """The core cuts, behind the trailer that the frame had."""
+    frames = [udp(i, START + i, sport=i) for i in range(20)]
+
+    def config(snaplen: int) -> RunConfig:
+        return RunConfig("memory", f"pipe:snap{snaplen}", snaplen=snaplen, workers=workers, trailer=trailer)
+
+    assert played(frames, config(33), trailer=trailer).accounting.malformed == 20
+    assert played(frames, config(34), trailer=trailer).accounting.metered == 20
+    assert played(frames, config(13), trailer=trailer).accounting.non_ip == 20
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_snap_length_cuts_captures(tmp_path: Path, workers: int) -> None:
+    assert export(capture(tmp_path / "a.pcap", 100), (), snaplen=20, workers=workers).accounting.malformed == 100

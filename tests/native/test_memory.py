@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 from flowparity.decode import Decoder
-from flowparity.native import meter
+from flowparity.native import Exporter, Player, RunConfig, meter
 from flowparity.profile import Profile
 
-from .test_core import START, udp
+from .test_core import SECOND, START, udp
 
 
 @pytest.mark.parametrize("name", ["0x10", "1234", "", "pip:a", "/dev/null"])
@@ -37,3 +39,17 @@ def test_equal_frames_give_equal_datagrams() -> None:
     options = [option for datagram in first["ipfix"] for option in decoder.feed(datagram).options]
     names = {value for option in options for element, value in option.values if element.name == "interfaceName"}
     assert names == {"memory"}
+
+
+def test_a_pipe_tells_the_time_with_its_frames() -> None:
+    """max_clock_step holds from the first frame on: the first one is stamped an hour ahead, and the source was never idle."""
+    now = time.time_ns()
+    frames = [udp(0, now + 3600 * SECOND), udp(1, now), udp(2, now + 1)]
+    with Exporter(RunConfig("memory", "pipe:time", clock="wall")) as exporter:
+        player = threading.Thread(target=Player("memory", "pipe:time").play, args=(frames,))
+        player.start()
+        player.join(0.2)  # not for the outcome: only so that the frames mostly are there before the first look
+        account = exporter.run().accounting
+        player.join()
+    assert account.clock_steps == 1
+    assert account.late == 0

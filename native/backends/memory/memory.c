@@ -250,13 +250,12 @@ static int recv_pipe(struct pipe *p, unsigned queue, struct fp_packet *packets, 
     pthread_mutex_lock(&p->lock);
     if (r->head == r->tail && !p->ended && !p->stopped && wait_ms > 0)
         wait_changed(p, wait_ms);
+    *now_ns = now(CLOCK_REALTIME); /* under the lock: no frame comes between it and the look into the ring */
     for (; n < max && r->tail + n != r->head; n++)
         packets[n] = r->slots[(r->tail + n) % SLOTS].packet;
     r->handed = n;
     end = n == 0 && (p->ended || p->stopped);
     pthread_mutex_unlock(&p->lock);
-    if (n == 0)
-        *now_ns = now(CLOCK_REALTIME);
     return end ? FP_END : (int)n;
 }
 

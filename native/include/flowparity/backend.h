@@ -66,7 +66,7 @@ struct fp_segment {
 struct fp_packet {
     const uint8_t *data; /* first octet of the link header */
     uint32_t len;        /* octets at `data` */
-    uint32_t caplen;     /* captured octets, all segments together; == len without `next` */
+    uint32_t caplen;     /* captured octets; == len without `next`, else at most what the segments hold together */
     uint32_t wirelen;    /* octets on the wire without FCS, without stripped tags; >= caplen */
     uint16_t link;       /* enum fp_link */
     uint8_t ts_source;   /* enum fp_ts_source */
@@ -120,7 +120,7 @@ struct fp_open_args {
     uint32_t flags;     /* FP_OPEN_* */
     const char *input;  /* what --input or --interface named: a path, an interface, a port */
     uint16_t queues;    /* queues wanted, >= 1; fewer than wanted is -E2BIG, never silently less */
-    uint32_t snaplen;   /* 0 = whole frames */
+    uint32_t snaplen;   /* octets of a frame that are looked at, 0 = all; what a backend gives beyond it the core cuts off */
     const char *filter; /* a BPF expression or NULL; frames that it rejects come as `rejected` or never; not supported is -ENOTSUP */
     const struct fp_option *options; /* what --backend-option gave; unknown keys are -EINVAL */
     uint32_t noptions;
