@@ -8,16 +8,17 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from flowparity.collector import Collector
 from flowparity.decode import Decoder, Normaliser
-from tests.cli.conftest import RECORDED, Result, start
+from tests.cli.conftest import PROGRAM, RECORDED, Result, start
 
 Run = Callable[..., Result]
 HTTP = RECORDED / "http-ipv4.pcap"
@@ -150,13 +151,17 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path, number: signal.Signals) 
     assert told["resident_packets"] == 0
 
 
-def blocked_export(tmp_path: Path, port: int) -> tuple[subprocess.Popen[str], int]:
-    """An export whose source neither gives anything nor ends, in a system call, and the descriptor that ends it."""
+DEAF = "from flowparity import cli, native; native.Exporter.stop = lambda self: None; cli.main()"
+
+
+def blocked_export(tmp_path: Path, port: int, program: Sequence[str] = PROGRAM) -> tuple[subprocess.Popen[str], int]:
+    """An export whose source neither gives anything nor ends, and the descriptor that ends it."""
     capture = tmp_path / "long.pcap"
     os.mkfifo(capture)
     feeder = os.open(capture, os.O_RDWR)
     os.write(feeder, SMALL.read_bytes())
-    process = start("export", "--input", capture, "--collector", f"127.0.0.1:{port}", "--json")
+    command = [*program, "export", "--input", str(capture), "--collector", f"127.0.0.1:{port}", "--json"]
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while fcntl.ioctl(feeder, termios.FIONREAD, bytes(4)) != bytes(4):  # until all was read
         assert process.poll() is None
         time.sleep(0.01)
@@ -179,7 +184,8 @@ def test_a_volley_of_signals_is_one(tmp_path: Path, collector: Collector) -> Non
 
 
 def test_who_insists_ends_it_and_hears_how_far_it_came(tmp_path: Path, collector: Collector) -> None:
-    process, feeder = blocked_export(tmp_path, collector.address[1])
+    """Of a run that does not hear the wish to stop."""
+    process, feeder = blocked_export(tmp_path, collector.address[1], [sys.executable, "-c", DEAF])
     with process:
         while process.poll() is None:
             process.send_signal(signal.SIGINT)

@@ -11,7 +11,7 @@ import pytest
 from tests.native.programs import build, run
 
 HERE = Path(__file__).parent
-PARTS = {"transport": ("udp.c", "host.c", "parse.c"), "stream": ("stream.c", "fields.c", "enc_v5.c", "enc_v9.c", "enc_ipfix.c")}
+PARTS = {"transport": ("udp.c", "host.c", "trailer.c", "parse.c"), "stream": ("stream.c", "fields.c", "enc_v5.c", "enc_v9.c", "enc_ipfix.c")}
 WRAPPED = ("realloc", "mmap")
 SYSTEM = ("sendmsg", "poll", "clock_gettime", "clock_nanosleep", "getsockopt")
 CHECK = re.compile(r'^        \{"([a-z-]+)", ', re.MULTILINE)
