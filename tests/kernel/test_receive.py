@@ -151,6 +151,19 @@ def test_loss_is_known_to_the_frame(rigs: Rigs, row: Row) -> None:
     assert result.accounting.broken() == []
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_loss_that_nobody_reports_is_shown(rigs: Rigs, row: Row) -> None:
+    """Frames that vanish before the framework are in no counter of it: the trailers' sequence tells them (S-INV-2), and nothing takes them for dropped."""
+    rig, every = rigs("trailer"), frames([udp(port) for port in range(100)])
+    with rig.bare_link() as link:
+        config = _config(row, trailer=True)
+        rest = [each for each in every if each.index not in (40, 41, 42, 70)]
+        played = play(link, rig.namespace, config, rest, formats=("ipfix",))
+    assert played.result.accounting.received == len(rest)
+    assert played.result.counters["lost"] == 4
+    assert played.result.accounting.dropped == (None if row.backend == "af_xdp" else 0)
+
+
 def _with(link: VethLink, rig: VethRig, config: RunConfig, act: Callable[[], object]) -> Played:
     """As `play`, but what arrives is sent by `act`."""
     return play(link, rig.namespace, config, [], formats=("ipfix",), act=act)
