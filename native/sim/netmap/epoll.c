@@ -17,7 +17,6 @@ static struct watch {
     uint32_t events;
     epoll_data_t data;
 } watches[MAX_WATCHES];
-static pthread_mutex_t watching = PTHREAD_MUTEX_INITIALIZER;
 
 static struct watch *find(int set, int fd)
 {
@@ -51,27 +50,33 @@ SIM_PUBLIC int epoll_ctl(int set, int operation, int fd, struct epoll_event *eve
 {
     if (!sim_ours(fd))
         return ((int (*)(int, int, int, struct epoll_event *))sim_real("epoll_ctl"))(set, operation, fd, event);
-    pthread_mutex_lock(&watching);
+    pthread_mutex_lock(&sim.lock);
     int code = change(set, operation, fd, event);
-    pthread_mutex_unlock(&watching);
+    pthread_mutex_unlock(&sim.lock);
     errno = code != 0 ? code : errno;
     return code != 0 ? -1 : 0;
 }
 
+/* Every close of the program comes by here, those of a child just forked too, where nobody would ever give the lock back: it is taken only
+ * for what is watched. */
 void sim_forget(int fd)
 {
-    pthread_mutex_lock(&watching);
-    for (unsigned i = 0; i < MAX_WATCHES; i++)
-        if (watches[i].fd == fd || watches[i].set == fd)
-            watches[i].used = false;
-    pthread_mutex_unlock(&watching);
+    for (unsigned i = 0; i < MAX_WATCHES; i++) {
+        struct watch *watch = &watches[i];
+        if (!__atomic_load_n(&watch->used, __ATOMIC_ACQUIRE) || (watch->fd != fd && watch->set != fd))
+            continue;
+        pthread_mutex_lock(&sim.lock);
+        if (watch->fd == fd || watch->set == fd)
+            watch->used = false;
+        pthread_mutex_unlock(&sim.lock);
+    }
 }
 
 /* Adds what is ready among the descriptors of /dev/netmap in a set. Returns how many events there are then; *any: whether there are such
  * descriptors at all. */
 static int look(int set, struct epoll_event *events, int count, int most, bool *any)
 {
-    pthread_mutex_lock(&watching);
+    pthread_mutex_lock(&sim.lock);
     for (unsigned i = 0; i < MAX_WATCHES; i++) {
         struct watch *watch = &watches[i];
         if (!watch->used || watch->set != set)
@@ -80,16 +85,14 @@ static int look(int set, struct epoll_event *events, int count, int most, bool *
         if (count >= most)
             break;
         short asked = (short)(((watch->events & EPOLLIN) != 0 ? POLLIN : 0) | ((watch->events & EPOLLOUT) != 0 ? POLLOUT : 0));
-        pthread_mutex_lock(&sim.lock);
         short ready = sim_poll_once(watch->fd, asked);
-        pthread_mutex_unlock(&sim.lock);
         if (ready != 0)
             events[count++] =
                 (struct epoll_event){.events = (uint32_t)(((ready & POLLIN) != 0 ? EPOLLIN : 0) | ((ready & POLLOUT) != 0 ? EPOLLOUT : 0) |
                                                           ((ready & POLLERR) != 0 ? EPOLLERR : 0)),
                                      .data = watch->data};
     }
-    pthread_mutex_unlock(&watching);
+    pthread_mutex_unlock(&sim.lock);
     return count;
 }
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-struct sim sim = {.lock = PTHREAD_MUTEX_INITIALIZER, .memfd = -1};
+struct sim sim = {.lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP, .memfd = -1};
 
 SIM_PUBLIC const int fp_netmap_sim = 1; /* how a backend knows that it runs over the stand-in */
 

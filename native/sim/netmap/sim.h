@@ -72,7 +72,8 @@ struct sim_descriptor {
     unsigned first, count; /* its rings */
 };
 
-/* Everything there is; `lock` is held by whoever is inside. */
+/* Everything there is; `lock` is held by whoever is inside, and may be taken again by what they call: this library's own close comes by
+ * here. */
 struct sim {
     pthread_mutex_t lock;
     bool ready, strict, traps;
