@@ -147,7 +147,7 @@ static int take_frame(struct port *port, struct ring *ring, uint32_t tail, struc
             bool endless = nr->head == first && after(nr, tail) == nr->head; /* a whole ring, and still no end */
             if (!endless)
                 return 0;
-            port->errors++;
+            __atomic_fetch_add(&port->errors, 1, __ATOMIC_RELAXED);
             ring->scan = tail;
             return -1;
         }
@@ -163,7 +163,7 @@ static int take_frame(struct port *port, struct ring *ring, uint32_t tail, struc
     }
     ring->scan = slot;
     if (damaged || pieces > NETMAP_MAX_FRAGS) {
-        port->errors++;
+        __atomic_fetch_add(&port->errors, 1, __ATOMIC_RELAXED);
         return -1;
     }
     const struct fp_segment *head = &ring->slots[first].segment;
@@ -202,7 +202,7 @@ static unsigned scan_rings(struct port *port, struct fp_packet *packets, unsigne
         }
     }
     port->turn = (port->turn + 1) % rings;
-    port->received += count;
+    __atomic_fetch_add(&port->received, count, __ATOMIC_RELAXED);
     return count;
 }
 
@@ -307,8 +307,8 @@ static int netmap_stats(struct fp_source *source, struct fp_stats *stats)
 {
     *stats = (struct fp_stats){.dropped = UINT64_MAX};
     for (unsigned q = 0; q < source->nports; q++) {
-        stats->received += source->ports[q].received;
-        stats->errors += source->ports[q].errors;
+        stats->received += __atomic_load_n(&source->ports[q].received, __ATOMIC_RELAXED);
+        stats->errors += __atomic_load_n(&source->ports[q].errors, __ATOMIC_RELAXED);
     }
     return 0;
 }

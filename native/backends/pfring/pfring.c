@@ -286,7 +286,7 @@ static int take(struct fp_source *source, unsigned q, struct fp_packet *packets,
             .seq = FP_SEQ_NONE,
         };
     }
-    queue->received += count;
+    __atomic_fetch_add(&queue->received, count, __ATOMIC_RELAXED);
     return (int)count;
 }
 
@@ -326,7 +326,7 @@ static int ring_stats(struct fp_source *source, struct fp_stats *stats)
 {
     *stats = (struct fp_stats){0};
     for (unsigned q = 0; q < source->nqueues; q++)
-        stats->received += source->queues[q].received;
+        stats->received += __atomic_load_n(&source->queues[q].received, __ATOMIC_RELAXED);
     for (unsigned q = 0; q < source->nqueues; q++) {
         struct pfring_stat one;
         if (source->lib.stats(source->queues[q].ring, &one) < 0) {

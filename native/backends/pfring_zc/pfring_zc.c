@@ -401,7 +401,7 @@ static int zc_recv(struct fp_source *source, unsigned q, struct fp_packet *packe
             source->lib.release_packet_handle(source->cluster, queue->handles[0]); /* 2: releases what the core still reads */
         if (FAULT(9, false, count > 0))
             queue->handles[0] = source->lib.get_packet_handle(source->cluster); /* 9: takes a new handle and leaks the one it had */
-        queue->received += (unsigned)count;
+        __atomic_fetch_add(&queue->received, (unsigned)count, __ATOMIC_RELAXED);
         if (count > 0)
             return count;
         if (last) {
@@ -429,7 +429,7 @@ static int zc_stats(struct fp_source *source, struct fp_stats *stats)
 {
     *stats = (struct fp_stats){0};
     for (unsigned q = 0; q < source->nqueues; q++)
-        stats->received += source->queues[q].received;
+        stats->received += __atomic_load_n(&source->queues[q].received, __ATOMIC_RELAXED);
     for (unsigned q = 0; q < source->nqueues; q++) {
         struct pfring_zc_stat one;
         if (source->lib.stats(source->queues[q].zc, &one) < 0) {
