@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from conformance.conftest import FILE_SUBJECTS, ROOT, Suite
+from flowparity.capture import write_capture
+from flowparity.generate.spec import TrafficSpec
+from flowparity.generate.traffic import Traffic
 from flowparity.harness.cases import Case, cases_of
+from flowparity.harness.engine import Bench, Settings
 from flowparity.harness.results import Status
 
 CASES = cases_of([ROOT / "fixtures"])
@@ -26,3 +33,14 @@ def test_the_memory_backend_leaves_nothing_out(suite: Suite, case: Case) -> None
     """What no other backend can be given, it can: so nothing is left out everywhere."""
     left = [cell.reason for cell in suite.run(case, "memory") if cell.status is Status.LEFT_OUT]
     assert not [reason for reason in left if "run parameter" not in reason and "refused" not in reason]
+
+
+@pytest.mark.parametrize("subject", FILE_SUBJECTS)
+def test_sixty_days_by_four_workers(subject: str, tmp_path: Path) -> None:
+    """Uptimes wrap after 49.7 days (S-EXP-5), and each worker's began in another second (S-TIM-7)."""
+    path = tmp_path / "weeks.pcap"
+    spread = 60 * 86_400 * 10**9 // 400
+    write_capture(path, [replace(frame, ts_ns=frame.ts_ns + frame.index * spread) for frame in Traffic(TrafficSpec(flows=40, packets=400, tcp=0.5)).frames()])
+    with Bench([subject]) as bench:
+        cells = bench.run(Case("weeks", "", path), subject, Settings(workers=4))
+    assert [cell.status for cell in cells] == [Status.PASS] * 3, "\n".join(line for cell in cells for line in cell.lines())

@@ -28,7 +28,12 @@ def told(flow: Any, name: str) -> tuple[Any, ...]:
     return tuple(row) if name == "5" else (*row, int(flow.end_reason), flow.ttl, flow.vlan, flow.inner_vlan, flow.worker)
 
 
-def wire_faults(datagrams: dict[str, list[bytes]], fixture: Any, records: Sequence[Any]) -> Iterator[str]:
+def boots(frames: Sequence[Any], assignment: Sequence[Sequence[int]]) -> dict[int, int]:
+    """The second in which the uptimes of each observation domain began (S-TIM-7)."""
+    return {worker + 1: frames[indices[0]].ts_ns // 10**9 for worker, indices in enumerate(assignment) if indices}
+
+
+def wire_faults(datagrams: dict[str, list[bytes]], fixture: Any, records: Sequence[Any], began: Any) -> Iterator[str]:
     """What is wrong with the datagrams of each format, given the records that the most exact one (IPFIX, nanoseconds) told."""
     from flowparity.collector import Datagram
     from flowparity.decode import Decoder, Normaliser
@@ -42,7 +47,7 @@ def wire_faults(datagrams: dict[str, list[bytes]], fixture: Any, records: Sequen
         report = check_stream([Datagram(payload, ("192.0.2.1", 1), 0, len(payload) + 28) for payload in payloads], name, context)
         yield from (f"{name}: {finding.rule_id} {finding.text}" for finding in report.findings if not finding.advisory)
         decoder = Decoder()
-        flows = Normaliser(profile.boot).flow_stream(decoder.feed(payload) for payload in payloads)
+        flows = Normaliser(began if profile.boot is None else profile.boot).flow_stream(decoder.feed(payload) for payload in payloads)
         kept = [r for r in records if name != "5" or r.ip_version == 4]
         if Counter(told(flow, name) for flow in flows) != Counter(told(record, name) for record in kept):
             yield f"{name}: other records than in IPFIX with nanoseconds"
@@ -88,7 +93,7 @@ def noticed() -> Iterator[str]:
                 lines += [line for line in disagreements(fixture, compared, result.accounting) if line not in lines and "verdict" in line]
                 found |= {"fixture"} if lines else set()
                 told_in, result = meter(frames, fixture.profile, fixture.formats, fixture.workers, **choice)
-                faults = list(wire_faults(told_in, fixture, records))
+                faults = list(wire_faults(told_in, fixture, records, boots(frames, result.assignment or ())))
                 found |= {"wire"} if faults else set()
                 for line in (*result.accounting.broken(), *lines, *faults):
                     print(f"# {fixture.name}: {line}", file=sys.stderr)

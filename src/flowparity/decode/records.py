@@ -105,12 +105,13 @@ def recover_ns(header_ms: int, sys_uptime: int, uptime: int) -> int:
 class Normaliser:
     """Turns messages into flows. It keeps systemInitTimeMilliseconds (160) of options data by source and domain, for exporters that send uptimes in IPFIX.
 
-    `boot` is the second in which uptimes began, if known: v9 needs it after its sysUptime wrapped (S-EXP-5).
+    `boot` is the second in which uptimes began, if known: v9 needs it after its sysUptime wrapped (S-EXP-5). Domains that began in different seconds
+    (S-TIM-7) have a mapping, from the observation domain id; what stands in it for no domain is not known.
     """
 
     _MAX_DOMAINS = 65_536
 
-    def __init__(self, boot: int | None = None) -> None:
+    def __init__(self, boot: int | Mapping[int, int] | None = None) -> None:
         self._boot = boot
         self._init_times: dict[tuple[Hashable, int], int] = {}
 
@@ -135,9 +136,10 @@ class Normaliser:
         if message.version == 5:
             return header.seconds * 1000 + (header.nanoseconds or 0) // MILLISECOND
         if message.version == 9 and header.sys_uptime is not None:
-            if self._boot is None:
+            boot = self._boot.get(header.domain) if isinstance(self._boot, Mapping) else self._boot
+            if boot is None:
                 return (header.seconds - header.sys_uptime // 1000) * 1000 + header.sys_uptime
-            near = self._boot * 1000 + header.sys_uptime
+            near = boot * 1000 + header.sys_uptime
             return near + round((header.seconds * 1000 + 500 - near) / UPTIME_MODULUS) * UPTIME_MODULUS
         return header.seconds * 1000
 

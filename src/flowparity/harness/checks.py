@@ -70,7 +70,7 @@ def judge(run: Run, oracle: Oracle, subject: Subject, levels: frozenset[Level], 
     """Every check on every format of a run."""
     truth = oracle.truth(str(run.case.capture), run.frames, run.profile, run.workers, run.outcome.assignment)
     explainer = Explainer({frame.index: frame for frame in run.frames}, run.profile)
-    boot = _boot(run)
+    boot = _boot(run, truth)
     flows = {name: _decode(run.datagrams[name], boot) for name in run.formats}
     views = {name: view(name, flows[name], run.capabilities.fields, run.capabilities.time_tolerance) for name in run.formats}
     level, note = _level(run, truth)
@@ -102,14 +102,14 @@ def _span(run: Run) -> int:
     return max(times) - min(times) if times else 0
 
 
-def _boot(run: Run) -> int | None:
-    """The second of boot that a decoder must be told, because uptimes wrap within the run (S-EXP-5)."""
-    if run.profile.boot is None and run.workers == 1 and run.capabilities.truthful and _span(run) >= UPTIME_SPAN:
-        return run.frames[0].ts_ns // 1_000_000_000  # S-TIM-7
+def _boot(run: Run, truth: Truth) -> int | Mapping[int, int] | None:
+    """The seconds of boot that a decoder must be told, by observation domain (S-EXP-2), because uptimes wrap within the run (S-EXP-5)."""
+    if run.profile.boot is None and run.capabilities.truthful and _span(run) >= UPTIME_SPAN:
+        return {worker + 1: boot for worker, boot in truth.boots.items()}
     return run.profile.boot
 
 
-def _decode(datagrams: Sequence[Datagram], boot: int | None) -> list[DecodedFlow]:
+def _decode(datagrams: Sequence[Datagram], boot: int | Mapping[int, int] | None) -> list[DecodedFlow]:
     decoder, normaliser = Decoder(), Normaliser(boot)
     return normaliser.flow_stream(decoder.feed(each.payload, each.source, each.arrival_ns) for each in datagrams)
 

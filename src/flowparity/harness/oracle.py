@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowparity.accounting import Accounting
@@ -22,6 +22,7 @@ class Truth:
     accounting: Accounting
     workers: tuple[Accounting, ...]
     final_clock_ns: int | None
+    boots: Mapping[int, int]  # S-TIM-7: seconds, by worker; a worker that received nothing has none
 
 
 class Oracle:
@@ -50,4 +51,5 @@ def meter(frames: Sequence[Frame], profile: Profile, workers: int = 1, assignmen
     for worker, frame in assigned(frames, workers, assignment):
         records += [(closed.record, closed.indices or ()) for closed in exporter.feed(frame, worker)]
     records += [(closed.record, closed.indices or ()) for closed in exporter.flush()]
-    return Truth(tuple(records), exporter.accounting(), tuple(exporter.accounting(worker) for worker in range(workers)), exporter.final_clock_ns)
+    boots = {worker: exporter.boot(worker) for worker in range(workers) if exporter.has_received(worker)}
+    return Truth(tuple(records), exporter.accounting(), tuple(exporter.accounting(worker) for worker in range(workers)), exporter.final_clock_ns, boots)
