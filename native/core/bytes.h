@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "mutant.h"
+
 static inline uint16_t fp_get16(const uint8_t *p)
 {
     uint16_t v;
@@ -80,7 +82,7 @@ static inline uint8_t *fp_put_number(uint8_t *p, uint64_t v, unsigned length)
     case 2:
         return fp_put16(p, v);
     case 3:
-        return fp_put16(fp_put8(p, v >> 16), v);
+        return fp_put16(fp_put8(p, FP_MUTANT(84, v >> 16, 0)), v);
     case 4:
         return fp_put32(p, v);
     default:

@@ -89,7 +89,7 @@ static const struct fp_template *choose(const struct fp_stream *s, const struct 
     unsigned protocol = fp_protocol(r->body.word);
 
     if (r->kind == FP_IPV4)
-        return &t[protocol == 1 ? 2 : 0];
+        return &t[FP_MUTANT(83, protocol == 1, false) ? 2 : 0];
     return &t[protocol == 58 ? 3 : 1];
 }
 
@@ -114,8 +114,8 @@ static void seal(struct fp_stream *s, uint8_t *message, size_t length)
     uint8_t *p = message;
 
     p = fp_put16(p, 10);
-    p = fp_put16(p, length);
-    p = fp_put32(p, (uint64_t)fp_floor(s->now, FP_SECOND));
+    p = fp_put16(p, length - FP_MUTANT(74, 0, HEADER));
+    p = fp_put32(p, (uint64_t)fp_floor(s->now, FP_MUTANT(73, FP_SECOND, FP_MILLISECOND)));
     p = fp_put32(p, s->sequence);
     fp_put32(p, s->face->worker + FP_MUTANT(59, 1u, 0u));
     s->sequence += FP_MUTANT(60, s->data_records, s->records);

@@ -41,11 +41,11 @@ static void seal(struct fp_stream *s, uint8_t *message, size_t length)
     p = fp_put16(p, s->records);
     p = fp_put32(p, (uint64_t)(fp_floor(s->now, FP_MILLISECOND) - s->face->boot * 1000));
     p = fp_put32(p, (uint64_t)seconds);
-    p = fp_put32(p, (uint64_t)(s->now - seconds * FP_SECOND));
+    p = fp_put32(p, FP_MUTANT(68, (uint64_t)(s->now - seconds * FP_SECOND), 0));
     p = fp_put32(p, s->sequence);
     p = fp_put8(p, 0);
-    p = fp_put8(p, s->face->worker);
-    fp_put16(p, sampled ? (unsigned)profile->sampling << 14 | profile->sampling_interval : 0);
+    p = fp_put8(p, s->face->worker + FP_MUTANT(67, 0u, 1u));
+    fp_put16(p, sampled ? (unsigned)FP_MUTANT(66, profile->sampling, FP_SAMPLE_SYSTEMATIC) << 14 | profile->sampling_interval : 0);
     s->sequence += FP_MUTANT(56, s->flows, 1u);
 }
 

@@ -63,8 +63,8 @@ static const struct fp_template *choose(const struct fp_stream *s, const struct 
 
     (void)s;
     if (r->kind == FP_IPV4)
-        return &templates[protocol == 1 ? 2 : 0];
-    return &templates[protocol == 58 ? 3 : 1];
+        return &templates[FP_MUTANT(83, protocol == 1, false) ? 2 : 0];
+    return &templates[protocol == 58 ? 3 : FP_MUTANT(120, 1, 0)];
 }
 
 static bool applies(const struct fp_stream *s, const struct fp_template *t)
@@ -80,9 +80,9 @@ static void seal(struct fp_stream *s, uint8_t *message, size_t length)
     p = fp_put16(p, 9);
     p = fp_put16(p, FP_MUTANT(57, s->records, s->flows));
     p = fp_put32(p, (uint64_t)(fp_floor(s->now, FP_MILLISECOND) - s->face->boot * 1000));
-    p = fp_put32(p, (uint64_t)fp_floor(s->now, FP_SECOND));
+    p = fp_put32(p, (uint64_t)(fp_floor(s->now, FP_SECOND) - FP_MUTANT(72, 0, s->face->boot)));
     p = fp_put32(p, s->sequence);
-    fp_put32(p, s->face->worker + 1u);
+    fp_put32(p, s->face->worker + FP_MUTANT(70, 1u, 0u));
     s->sequence += FP_MUTANT(58, 1u, s->flows);
 }
 

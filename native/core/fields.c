@@ -27,7 +27,7 @@ static uint64_t interval(const struct fp_stream *s)
 /* Summed, not received - metered: the frame at hand is received and has no verdict yet, and the count must not fall. */
 static uint64_t ignored(const struct fp_account *a)
 {
-    return a->filtered + a->sampled_out + a->non_ip + a->malformed + a->shed;
+    return a->filtered + a->sampled_out + a->non_ip + a->malformed + FP_MUTANT(88, a->shed, 0);
 }
 
 static uint64_t of_stream(const struct fp_stream *s, unsigned value)
@@ -43,9 +43,9 @@ static uint64_t of_stream(const struct fp_stream *s, unsigned value)
     case V_INTERVAL:
         return FP_MUTANT(52, interval(s), 1);
     case V_SPACE:
-        return interval(s) - 1;
+        return interval(s) - FP_MUTANT(87, 1, 0);
     case V_V9_ALGORITHM:
-        return p->sampling == FP_SAMPLE_RANDOM ? 2 : 1;
+        return p->sampling == FP_MUTANT(86, FP_SAMPLE_RANDOM, FP_SAMPLE_ALL) ? 2 : 1;
     case V_SELECTOR:
         return p->sampling == FP_SAMPLE_RANDOM ? 4 : 1;
     case V_PROBABILITY:
@@ -61,7 +61,7 @@ static uint64_t of_stream(const struct fp_stream *s, unsigned value)
     case V_PACKETS_IGNORED:
         return ignored(face->account);
     case V_FLOWS_NOT_SENT:
-        return s->account.not_sent_records;
+        return FP_MUTANT(89, s->account.not_sent_records, 0);
     default: /* V_PACKETS_NOT_SENT */
         return s->account.not_sent_packets;
     }
@@ -72,7 +72,7 @@ static uint8_t *put_name(uint8_t *p, const struct fp_stream *s, unsigned length)
     size_t n = strnlen(s->face->interface_name, FP_NAME_LENGTH);
 
     if (length == FP_VARIABLE) {
-        p = fp_put8(p, n);
+        p = fp_put8(p, n + FP_MUTANT(85, 0, 1));
         return fp_put_octets(p, s->face->interface_name, n);
     }
     memset(p, 0, length);

@@ -58,7 +58,7 @@ static void choose_and_parse(struct fp_meter *m, const struct fp_packet *p, stru
         f->kind = FP_FILTERED;
     } else if (m->nown) {
         fp_parse(&m->parser, p, f);
-        if (is_own(m, f))
+        if (is_own(m, f) && FP_MUTANT(48, true, false))
             f->kind = FP_FILTERED;
         else if (!taken(m))
             f->kind = FP_SAMPLED_OUT;
@@ -118,7 +118,8 @@ static void sweep(struct fp_meter *m)
     if (m->clock == INT64_MIN)
         return;
     fp_table_sweep(&m->table[0], m->clock, m->sweep_budget);
-    fp_table_sweep(&m->table[1], m->clock, m->sweep_budget);
+    if (FP_MUTANT(46, true, false))
+        fp_table_sweep(&m->table[1], m->clock, m->sweep_budget);
 }
 
 static void publish_resident(struct fp_meter *m)
@@ -130,7 +131,8 @@ static void publish_resident(struct fp_meter *m)
 /* The timestamp that counts: one too far from the backend's clock is replaced by it (max_clock_step). */
 static int64_t sane_time(struct fp_meter *m, int64_t ts, int64_t now)
 {
-    if (now == FP_NS_NONE || (ts <= fp_later(now, m->profile.max_clock_step) && ts >= fp_earlier(now, m->profile.max_clock_step)))
+    if (FP_MUTANT(49, now == FP_NS_NONE, true) ||
+        (ts <= fp_later(now, m->profile.max_clock_step) && ts >= fp_earlier(now, m->profile.max_clock_step)))
         return ts;
     m->account.clock_steps++;
     return now;
@@ -142,7 +144,8 @@ static void follow(struct fp_meter *m, int64_t ts)
     if (ts < m->newest)
         return;
     m->newest = ts;
-    m->clock = fp_max(m->clock, fp_earlier(ts, FP_MUTANT(33, m->profile.reorder, 0)));
+    if (FP_MUTANT(121, true, false))
+        m->clock = fp_max(m->clock, fp_earlier(ts, FP_MUTANT(33, m->profile.reorder, 0)));
 }
 
 /* Any frame; the common ones are dealt with in stage_update. */
@@ -301,6 +304,8 @@ void fp_meter_batch(struct fp_meter *m, const struct fp_packet *packets, unsigne
         asked = ask;
         step(m, p, end - p < (int)FP_BLOCK ? (unsigned)(end - p) : FP_BLOCK, now);
     }
+    if (FP_MUTANT(121, false, true))
+        m->clock = fp_max(m->clock, fp_earlier(m->newest, m->profile.reorder));
     sweep(m);
     publish_resident(m);
 }
@@ -319,7 +324,7 @@ void fp_meter_finish(struct fp_meter *m, int64_t clock)
 {
     drain(m);
     m->clock = fp_max(m->clock, clock);
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < FP_MUTANT(110, 2, 1); i++) {
         if (FP_MUTANT(35, true, false))
             fp_table_sweep_all(&m->table[i], m->clock);
         fp_table_flush(&m->table[i]);

@@ -7,7 +7,7 @@
 #ifdef FP_MUTANT_RUNTIME
 #include <stdlib.h>
 
-unsigned fp_mutant_id;
+__attribute__((visibility("default"))) unsigned fp_mutant_id;
 
 __attribute__((constructor)) static void choose(void)
 {

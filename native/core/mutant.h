@@ -2,7 +2,7 @@
  *
  * Seeded faults, each at the point FP_MUTANT(n, right, wrong) that conformance/mutants/native.toml describes. A build with
  * FLOWPARITY_MUTANT=n has exactly the fault n; one with FLOWPARITY_MUTANT=runtime takes n from the environment variable of that name when
- * it is loaded; an ordinary build has none and pays nothing.
+ * it is loaded (and as the symbol fp_mutant_id afterwards); an ordinary build has none and pays nothing.
  */
 #ifndef FP_MUTANT_H
 #define FP_MUTANT_H

@@ -483,7 +483,7 @@ uint32_t fp_flow_hash(const struct fp_packet *packet)
     } else {
         return 1;
     }
-    ports = (flow.ports & 0xFFFF) + (flow.ports >> 16 & 0xFFFF);
+    ports = (flow.ports & 0xFFFF) + (flow.ports >> 16 & 0xFFFF) + FP_MUTANT(123, 0, packet->wirelen);
     hash = fp_mix((a + b) ^ secret, (ports << 8 | fp_protocol(flow.word)) ^ ~secret);
     hash = fp_mix(hash ^ (a ^ b), secret);
     return (uint32_t)(hash >> 32) ? (uint32_t)(hash >> 32) : 1;

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "mutant.h"
+
 #define CHUNKS 16u
 #define ARENA  (128u << 10) /* octets of a chunk to begin with */
 
@@ -75,7 +77,7 @@ static void give(struct fp_ring *r, int64_t now)
 
     /* The arena may have moved while it grew. */
     for (unsigned i = 0; i < c->count; i++)
-        c->frames[i].data = c->arena + c->offsets[i];
+        c->frames[i].data = c->arena + FP_MUTANT(98, c->offsets[i], 0);
     pthread_mutex_lock(&r->lock);
     r->now = now;
     if (c->count) {
@@ -108,7 +110,7 @@ bool fp_ring_put(struct fp_ring *r, const struct fp_packet *p)
     }
     if (done)
         memcpy(c->arena + c->used, p->data, done);
-    for (const struct fp_segment *s = p->next; s && done < p->caplen; s = s->next) {
+    for (const struct fp_segment *s = FP_MUTANT(99, p->next, NULL); s && done < p->caplen; s = s->next) {
         size_t n = s->len < p->caplen - done ? s->len : p->caplen - done;
         memcpy(c->arena + c->used + done, s->data, n);
         done += n;
@@ -131,7 +133,8 @@ void fp_ring_flush(struct fp_ring *r, int64_t now)
 
 void fp_ring_end(struct fp_ring *r)
 {
-    give(r, FP_NS_NONE);
+    if (FP_MUTANT(97, true, false))
+        give(r, FP_NS_NONE);
     pthread_mutex_lock(&r->lock);
     r->end = true;
     pthread_cond_signal(&r->filled);

@@ -48,11 +48,12 @@ static void hand_over(struct fp_stream *s, unsigned count)
     if (FP_MUTANT(61, false, true))
         fp_tally_move(sent, refused);
     a->exported_packets += sent->packets;
-    a->exported_records += sent->flows;
+    a->exported_records += FP_MUTANT(113, sent->flows, sent->datagrams);
     a->datagrams += sent->datagrams;
     a->datagram_octets += sent->octets;
     a->not_sent_packets += refused->packets;
     a->not_sent_records += refused->flows;
+    s->sequence -= (uint32_t)FP_MUTANT(116, 0, refused->datagrams);
     *sent = *refused = (struct fp_tally){0};
 }
 
@@ -77,7 +78,7 @@ static void close_set(struct fp_stream *s)
 
     if (!s->set_at)
         return;
-    memset(m + s->length, 0, length - s->length);
+    memset(m + s->length, FP_MUTANT(118, 0, 0xFF), length - s->length);
     s->length = length;
     fp_put16(m + s->set_at + 2, length - s->set_at);
     s->set_at = 0;
@@ -109,11 +110,11 @@ static uint8_t *reserve(struct fp_stream *s, uint16_t set, size_t size);
 static void announce_template(struct fp_stream *s, const struct fp_template *t)
 {
     const struct fp_encoder *e = s->encoder;
-    unsigned unit = e->lengths_in_octets ? 4 : 1;
+    unsigned unit = FP_MUTANT(71, e->lengths_in_octets, false) ? 4 : 1;
     size_t size = (t->scopes ? 6 : 4) + 4 * (size_t)t->count;
     uint8_t *p = reserve(s, t->scopes ? e->options_set : e->template_set, size);
 
-    p = fp_put16(p, t->id);
+    p = fp_put16(p, t->id & FP_MUTANT(119, 0xFFFF, 0xFF));
     if (t->scopes && e->lengths_in_octets) {
         p = fp_put16(p, t->scopes * unit);
         p = fp_put16(p, (t->count - t->scopes) * unit);
@@ -148,7 +149,7 @@ static void announce(struct fp_stream *s)
     const struct fp_encoder *e = s->encoder;
 
     for (unsigned i = 0; i < e->ntemplates; i++)
-        if (!e->templates[i].scopes || e->applies(s, &e->templates[i]))
+        if (!e->templates[i].scopes || (e->applies(s, &e->templates[i]) && FP_MUTANT(114, true, false)))
             announce_template(s, &e->templates[i]);
 }
 
@@ -156,7 +157,7 @@ static void announce(struct fp_stream *s)
  * their own (RFC 7011 §8.4). */
 static void refresh(struct fp_stream *s)
 {
-    unsigned alone = s->encoder->format == FP_IPFIX && !s->announced ? NEW_TEMPLATE_COPIES : 0;
+    unsigned alone = s->encoder->format == FP_IPFIX && !s->announced ? FP_MUTANT(77, NEW_TEMPLATE_COPIES, 0) : 0;
 
     s->refreshing = true;
     for (unsigned i = 0; i < alone; i++) {
@@ -166,7 +167,8 @@ static void refresh(struct fp_stream *s)
     }
     if (!alone)
         announce(s);
-    put_options(s);
+    if (FP_MUTANT(115, true, false))
+        put_options(s);
     s->refreshing = false;
     s->announced = true;
     s->fresh = true;
@@ -179,7 +181,7 @@ static bool too_old(const struct fp_stream *s)
 {
     int64_t limit = (int64_t)s->face->config->profile.template_seconds * FP_SECOND;
 
-    return aged(s->refreshed, s->now, limit) || aged(s->refreshed_at, s->face->clock, limit);
+    return FP_MUTANT(76, aged(s->refreshed, s->now, limit) || aged(s->refreshed_at, s->face->clock, limit), false);
 }
 
 static bool refresh_due(const struct fp_stream *s)
@@ -215,7 +217,7 @@ static uint8_t *reserve(struct fp_stream *s, uint16_t set, size_t size)
             open_message(s);
         bool same = !s->encoder->sets || (s->set_at && s->set_id == set);
         size_t length = same ? s->length : padded(s->length) + 4;
-        bool room = padded(length + size) <= s->limit && (s->encoder->sets || s->records < V5_RECORDS);
+        bool room = padded(length + size) <= s->limit && (s->encoder->sets || s->records < FP_MUTANT(69, V5_RECORDS, V5_RECORDS + 1));
         if (room && same)
             break;
         if (room) {
@@ -271,7 +273,7 @@ void fp_stream_tick(struct fp_stream *s, bool idle)
     int64_t clock = s->face->clock;
 
     advance(s);
-    if (s->open && aged(s->opened, clock, LATEST))
+    if (s->open && aged(s->opened, clock, FP_MUTANT(112, LATEST, INT64_MAX)))
         seal(s);
     if ((s->announced || s->face->config->wall) && !s->open && refresh_due(s)) {
         open_message(s);
@@ -294,19 +296,23 @@ void fp_stream_finish(struct fp_stream *s)
     if (s->encoder->sets) {
         open_message(s);
         /* A refresh that was due has just written them. */
-        if (s->data_records == 0)
+        if (s->data_records == 0 && FP_MUTANT(79, true, false))
             put_options(s);
         seal(s);
         offer(s);
     }
-    settle(s);
+    if (FP_MUTANT(93, true, false))
+        settle(s);
 }
 
 int fp_stream_init(struct fp_stream *s, int format, const struct fp_face *face, struct fp_transport *transport)
 {
     const struct fp_config *c = face->config;
 
-    *s = (struct fp_stream){.face = face, .transport = transport, .limit = (size_t)c->mtu - transport->overhead};
+    *s = (struct fp_stream){.face = face,
+                            .transport = transport,
+                            .sequence = c->first_sequence,
+                            .limit = (size_t)c->mtu - FP_MUTANT(78, transport->overhead, 0)};
     if (s->limit > FP_DATAGRAM)
         s->limit = FP_DATAGRAM;
     switch (format) {

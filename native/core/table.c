@@ -22,7 +22,8 @@ static enum fp_reason reason_of(const struct fp_table *t, const struct fp_body *
 
     if (ended(t, b) && fp_alive_until(b->last, t->timeouts.tcp_end) == until)
         return FP_MUTANT(23, FP_ENDED, FP_IDLE);
-    if (t->timeouts.idle != FP_NEVER && fp_alive_until(b->last, t->timeouts.idle) == until)
+    if (t->timeouts.idle != FP_NEVER && fp_alive_until(b->last, t->timeouts.idle) == until &&
+        FP_MUTANT(44, true, fp_alive_until(b->first, t->timeouts.active) != until))
         return FP_IDLE;
     return FP_ACTIVE;
 }
@@ -116,11 +117,11 @@ static void meter(struct fp_table *t, void *entry, const struct fp_flow *f, int6
     int64_t before = fp_until(t, b);
     int64_t after;
 
-    if (before < now) {
+    if (before < FP_MUTANT(42, now, INT64_MIN)) {
         replace(t, entry, f, 0);
         return;
     }
-    if (f->word & FP_WORD_OF_FLAGS(FP_TCP_SYN) && ended(t, b) && f->ts >= b->last) {
+    if (f->word & FP_MUTANT(40, FP_WORD_OF_FLAGS(FP_TCP_SYN), 0) && ended(t, b) && f->ts >= FP_MUTANT(41, b->last, INT64_MIN)) {
         replace(t, entry, f, FP_ENDED);
         return;
     }
@@ -135,7 +136,7 @@ static void meter(struct fp_table *t, void *entry, const struct fp_flow *f, int6
         b->first = f->ts;
     if (f->ts >= FP_MUTANT(26, b->last, INT64_MIN))
         b->last = f->ts;
-    b->word |= FP_MUTANT(27, f->word & FP_WORD_OF_FLAGS(FP_TCP_FLAG_BITS), 0);
+    b->word |= FP_MUTANT(27, f->word & FP_WORD_OF_FLAGS(FP_TCP_FLAG_BITS), 0) | FP_MUTANT(45, 0, f->word & UINT64_C(0xFF) << FP_WORD_TOS);
     after = fp_until(t, b);
     if (after < FP_MUTANT(39, before, INT64_MIN))
         lower_bound(t, region_of(t, entry, t->six), after);
@@ -147,7 +148,7 @@ static inline void *find_in_group(const struct fp_table *t, uint32_t group, cons
 
     for (; hits; hits &= hits - 1) {
         void *entry = fp_slot(t, group, (unsigned)__builtin_ctz(hits), six);
-        if (equal(t, entry, f, six))
+        if (FP_MUTANT(43, equal(t, entry, f, six), true))
             return entry;
     }
     return NULL;
@@ -201,7 +202,7 @@ static void sweep_region(struct fp_table *t, uint32_t region, int64_t clock)
     uint32_t end = group + FP_REGION < t->groups ? group + FP_REGION : t->groups;
     int64_t bound = FP_NEVER;
 
-    if (t->bounds[region] >= clock)
+    if (t->bounds[region] >= clock || FP_MUTANT(122, false, region % 2 == 1))
         return;
     if (region == t->regions) {
         sweep_stash(t, clock);
@@ -257,20 +258,20 @@ void fp_table_sweep(struct fp_table *t, int64_t clock, uint32_t budget)
     if (t->pass_start == INT64_MIN)
         t->pass_start = clock;
     since = (uint64_t)clock - (uint64_t)t->pass_start; /* a clock never goes back */
-    if (since >= 2 * FP_PASS) {
+    if (since >= 2 * FP_MUTANT(47, FP_PASS, 10 * FP_PASS)) {
         fp_table_sweep_all(t, clock);
         t->position = 0;
         t->pass_start = clock;
         return;
     }
-    if (since >= FP_PASS) {
+    if (since >= FP_MUTANT(47, FP_PASS, 10 * FP_PASS)) {
         for (; t->position < regions; t->position++)
             sweep_region(t, t->position, clock);
         t->position = 0;
         t->pass_start += FP_PASS;
         since -= FP_PASS;
     }
-    target = (uint32_t)(regions * since / FP_PASS);
+    target = (uint32_t)(regions * since / FP_MUTANT(47, FP_PASS, 10 * FP_PASS));
     for (; t->position < target; t->position++)
         sweep_region(t, t->position, clock);
 }
@@ -285,7 +286,7 @@ void fp_table_flush(struct fp_table *t)
             release(t, group, i);
         }
     }
-    while (t->stashed) {
+    while (FP_MUTANT(111, t->stashed, 0)) {
         hand_over(t, t->stash, FP_FORCED);
         release_stashed(t, 0);
     }

@@ -210,13 +210,13 @@ static inline __attribute__((always_inline)) bool fp_table_add(const struct fp_t
 
     if (FP_UNLIKELY(__builtin_add_overflow(b->octets, f->octets, &octets)))
         return false;
-    if (FP_UNLIKELY(gap >= (uint64_t)t->timeouts.idle || age >= (uint64_t)t->timeouts.active || (b->word | f->word) & t->end_mask ||
-                    octets > FP_MUTANT(24, t->timeouts.limit, UINT64_MAX)))
+    if (FP_UNLIKELY(FP_MUTANT(42, gap >= (uint64_t)t->timeouts.idle || age >= (uint64_t)t->timeouts.active, gap > INT64_MAX) ||
+                    (b->word | f->word) & t->end_mask || octets > FP_MUTANT(24, t->timeouts.limit, UINT64_MAX)))
         return false;
     b->octets = octets;
     b->packets += f->packets;
     b->last = ts;
-    b->word |= FP_MUTANT(27, f->word & FP_WORD_OF_FLAGS(FP_TCP_FLAG_BITS), 0);
+    b->word |= FP_MUTANT(27, f->word & FP_WORD_OF_FLAGS(FP_TCP_FLAG_BITS), 0) | FP_MUTANT(45, 0, f->word & UINT64_C(0xFF) << FP_WORD_TOS);
     return true;
 }
 

@@ -131,7 +131,7 @@ static int deliver(struct udp *u, const struct msghdr *header, const struct fp_m
         fp_tally_move(&u->base.refused, &u->last);
     if (error == 0) {
         fp_tally_move(&u->base.sent, &u->last);
-        fp_tally_add(&u->last, messages, count);
+        fp_tally_add(&u->last, messages, FP_MUTANT(96, count, 1));
     }
     return error;
 }
@@ -186,10 +186,10 @@ static unsigned run_length(const struct fp_message *messages, unsigned count)
     size_t octets = messages[0].length;
     unsigned n = 1;
 
-    while (n < count && messages[n].length <= messages[0].length && octets + messages[n].length <= GSO_OCTETS) {
+    while (n < count && FP_MUTANT(94, messages[n].length <= messages[0].length, true) && octets + messages[n].length <= GSO_OCTETS) {
         octets += messages[n].length;
         n++;
-        if (messages[n - 1].length < messages[0].length)
+        if (FP_MUTANT(95, messages[n - 1].length < messages[0].length, false))
             break;
     }
     return n;

@@ -34,7 +34,7 @@ static void put_record(void *context, const struct fp_record *record)
 {
     struct fp_worker *w = context;
 
-    w->face.now = fp_max(w->face.now, w->meter.newest);
+    w->face.now = fp_max(w->face.now, FP_MUTANT(103, w->meter.newest, INT64_MIN));
     if (!w->config->wall)
         w->face.clock = w->face.now;
     for (unsigned i = 0; i < w->nstreams; i++)
@@ -69,7 +69,7 @@ static void start(struct fp_worker *w, int64_t at)
     const struct fp_profile *p = &w->config->profile;
 
     w->started = true;
-    w->face.boot = p->boot >= 0 ? p->boot : fp_floor(at, FP_SECOND);
+    w->face.boot = p->boot >= 0 ? p->boot : fp_floor(at, FP_SECOND) + FP_MUTANT(102, 0, 1);
 }
 
 static bool log_assignment(struct fp_worker *w, const struct fp_packet *packets, unsigned n)
@@ -103,7 +103,7 @@ static int prepare(struct fp_worker *w, const struct fp_packet *packets, unsigne
     for (unsigned i = 0; i < n; i++) {
         out[kept] = packets[i];
         if (w->config->trailer) {
-            if (!fp_trailer_take(&out[kept])) {
+            if (!fp_trailer_take(&out[kept]) && FP_MUTANT(104, true, false)) {
                 w->strays++;
                 continue;
             }
@@ -249,7 +249,7 @@ void fp_worker_finish(struct fp_worker *w, int64_t final_clock)
     int64_t before = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 
     if (w->started) {
-        set_export_time(w, w->config->wall ? INT64_MIN : final_clock);
+        set_export_time(w, w->config->wall ? INT64_MIN : FP_MUTANT(101, final_clock, INT64_MIN));
         fp_meter_finish(&w->meter, final_clock);
         if (FP_MUTANT(80, true, false))
             for (unsigned i = 0; i < w->nstreams; i++)

@@ -62,17 +62,17 @@ FP_UNROLLED uint64_t fp_value_of(const struct fp_stream *s, unsigned value, cons
     case V_LAST_NTP:
         return fp_ntp(b->last);
     case V_FLAGS:
-        return fp_tcp_flags(b->word);
+        return fp_tcp_flags(b->word) & FP_MUTANT(90, 0xFFF, 0xFF);
     case V_REASON:
-        return r->reason;
+        return FP_MUTANT(92, r->reason, FP_IDLE);
     case V_TTL:
-        return b->word >> FP_WORD_TTL & 0xFF;
+        return b->word >> FP_MUTANT(91, FP_WORD_TTL, FP_WORD_TOS) & 0xFF;
     case V_VLAN:
         return b->word >> FP_WORD_VLAN & 0xFFF;
     case V_INNER_VLAN:
         return b->word >> FP_MUTANT(55, FP_WORD_INNER, FP_WORD_VLAN) & 0xFFF;
     case V_LABEL:
-        return r->label;
+        return r->label & FP_MUTANT(75, UINT32_MAX, 0xFFFF);
     case V_VERSION:
         return r->kind == FP_IPV4 ? 4 : 6;
     default: /* V_ZERO */

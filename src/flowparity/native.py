@@ -174,6 +174,7 @@ class RunConfig:
     snaplen: int = 0
     promiscuous: bool = False
     busy_poll: bool = False
+    first_sequence: int = 0  # of every stream and worker, so that a test can see it wrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +331,7 @@ class Exporter:
         c.block, c.block_unless_wall = bool(config.block), config.block is None
         c.seed, c.seed_by_clock = config.seed or 0, config.seed is None
         c.open_flags = (lib.FP_OPEN_PROMISCUOUS if config.promiscuous else 0) | (lib.FP_OPEN_BUSY_POLL if config.busy_poll else 0)
-        for name in ("workers", "batch", "mtu", "pace", "sweep_budget", "snaplen"):
+        for name in ("workers", "batch", "mtu", "pace", "sweep_budget", "snaplen", "first_sequence"):
             try:
                 setattr(c, name, getattr(config, name))
             except OverflowError:
@@ -490,6 +491,7 @@ def meter(
     ipfix_ns: bool = False,
     mtu: int = 1500,
     assignment: Sequence[int] | None = None,
+    first_sequence: int = 0,
 ) -> tuple[dict[str, list[bytes]], RunResult]:
     """Meters frames inside this process: the datagrams of each format (worker after worker, in order) and the result.
 
@@ -515,6 +517,7 @@ def meter(
         mtu=mtu,
         log_assignment=True,
         huge_pages=False,
+        first_sequence=first_sequence,
     )
     with Exporter._over_memory(config, memory, formats) as exporter:
         result = exporter.run()

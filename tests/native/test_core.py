@@ -8,6 +8,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,10 @@ def test_sampling_is_announced() -> None:
     datagrams, _ = meter(frames, profile, ("5", "9"))
     assert struct.unpack_from(">H", datagrams["5"][0], 22)[0] == 2 << 14 | 3
     assert struct.pack(">IIB", 1, 3, 2) in datagrams["9"][0]
+    datagrams, _ = meter(frames, replace(profile, sampling=Sampling("systematic", 3)), ("5", "9", "ipfix"))
+    assert struct.unpack_from(">H", datagrams["5"][0], 22)[0] == 1 << 14 | 3
+    assert struct.pack(">IIB", 1, 3, 1) in datagrams["9"][0]
+    assert any(struct.pack(">IHII", 1, 1, 1, 2) in datagram for datagram in datagrams["ipfix"])  # one taken, two left
 
 
 def test_eight_workers_by_assignment_and_by_hash() -> None:
@@ -212,8 +217,8 @@ def test_a_collector_that_refuses_is_counted(tmp_path: Path) -> None:
     s.close()
     account = export(capture(tmp_path / "a.pcap"), (("ipfix", "127.0.0.1", port),)).accounting
     stream = account.streams["ipfix"]
-    assert stream.not_sent_packets > 0
-    assert stream.not_sent_packets + stream.exported_packets == 3000
+    assert (stream.not_sent_packets, stream.not_sent_records) == (3000, 600)
+    assert stream.exported_packets == stream.exported_records == stream.datagrams == stream.datagram_octets == 0
     assert account.broken() == []
 
 

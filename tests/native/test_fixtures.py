@@ -18,7 +18,7 @@ from .ipfix import flow_records
 
 ROOT = Path(__file__).parents[2] / "fixtures"
 FIXTURES = load_fixtures(ROOT)
-NOT_IN_MEMORY = {"filter", "export_socket", "clock", "first_sequence"}
+NOT_IN_MEMORY = {"filter", "export_socket", "clock"}
 """Run parameters that the in-process meter does not have; the conformance suite runs those cases over a source."""
 
 
@@ -29,7 +29,15 @@ def run(fixture: Fixture, batch: int, sweep_budget: int) -> list[str]:
         replace(frame, tags=fixture.tags.get(frame.index, ()), segments=fixture.segments.get(frame.index, 1)) for frame in read_capture(fixture.capture_path)
     ]
     datagrams, result = meter(
-        frames, profile, ("ipfix",), fixture.workers, batch=batch, sweep_budget=sweep_budget, ipfix_ns=True, assignment=fixture.assignment or None
+        frames,
+        profile,
+        ("ipfix",),
+        fixture.workers,
+        batch=batch,
+        sweep_budget=sweep_budget,
+        ipfix_ns=True,
+        assignment=fixture.assignment or None,
+        **fixture.run,
     )
     broken = result.accounting.broken()
     return broken + disagreements(fixture, flow_records(datagrams["ipfix"]), result.accounting, result.final_clock_ns)

@@ -12,7 +12,7 @@ settings.register_profile("deep", max_examples=20_000, deadline=None, suppress_h
 settings.register_profile(
     "mutants",
     derandomize=True,
-    max_examples=100,
+    max_examples=300,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

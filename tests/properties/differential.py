@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from flowparity.accounting import Accounting
@@ -45,18 +45,23 @@ def reference(
     return Reported(Counter(row(c.record) for c in closed), exporter.accounting(), exporter.final_clock_ns)
 
 
-def native(frames: Sequence[Frame], profile: Profile, workers: int = 1, assignment: Sequence[int] | None = None, **choices: int) -> Reported:
-    """The native core's records, as decoded from its IPFIX with nanosecond times."""
-    datagrams, result = meter(frames, profile, ("ipfix",), workers, ipfix_ns=True, assignment=assignment, **choices)
+def native_records(payloads: Iterable[bytes]) -> Counter[tuple[object, ...]]:
+    """The records of IPFIX messages with nanosecond times; no problem is accepted."""
     decoder, normaliser = Decoder(), Normaliser()
     records: Counter[tuple[object, ...]] = Counter()
-    for payload in datagrams["ipfix"]:
+    for payload in payloads:
         message = decoder.feed(payload)
         assert not message.problems, message.problems
         for flow in normaliser.flows(message):
             label = flow.flow_label if flow.flow_label is not None else 0  # IPv4 templates have none
             records[tuple(label if name == "flow_label" else getattr(flow, name) for name in NAMES)] += 1
-    return Reported(records, result.accounting, result.final_clock_ns)
+    return records
+
+
+def native(frames: Sequence[Frame], profile: Profile, workers: int = 1, assignment: Sequence[int] | None = None, **choices: int) -> Reported:
+    """The native core's records, as decoded from its IPFIX with nanosecond times."""
+    datagrams, result = meter(frames, profile, ("ipfix",), workers, ipfix_ns=True, assignment=assignment, **choices)
+    return Reported(native_records(datagrams["ipfix"]), result.accounting, result.final_clock_ns)
 
 
 def verdicts(accounting: Accounting) -> dict[str, int]:

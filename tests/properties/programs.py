@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -13,7 +14,9 @@ from tests.properties.frames import EXTENSIONS, IPV4, IPV6, LINKS, TPIDS, Step, 
 
 MILLI = SECOND // 1000
 START = 1_700_000_000 * SECOND + 123_456_789
-GAPS = (0, 1, MILLI, 90 * MILLI, 100 * MILLI, SECOND - 1, SECOND, SECOND + 1, 2 * SECOND, 3 * SECOND, 7 * SECOND, 40 * SECOND)
+GAPS = (0, 1, MILLI, 90 * MILLI, 100 * MILLI, SECOND - 1, SECOND, SECOND + 1, 2 * SECOND - 1, 2 * SECOND, 3 * SECOND - 1, 3 * SECOND, 7 * SECOND, 40 * SECOND)
+JUST_IN_TIME = (0, MILLI, 90 * MILLI, SECOND - 1, 2 * SECOND - 1, 3 * SECOND - 1)
+"""After which a packet of another flow passes a deadline that has not come yet."""
 BACK = (-1, -MILLI, -100 * MILLI, -SECOND, -3 * SECOND, -40 * SECOND)
 SYN, FIN, RST, ACK = 2, 1, 4, 16
 
@@ -77,19 +80,26 @@ def profiles(*, lossless: bool = True, reorder: st.SearchStrategy[int] | None = 
 
 
 @st.composite
-def steps(draw: st.DrawFn, *, backwards: bool = True) -> Step:
-    """One packet: mostly an ordinary one of few flows, sometimes an odd one."""
+def kinds(draw: st.DrawFn) -> tuple[int, int, int, int]:
+    """What the packets of a flow have in common: IP version, number, protocol, ToS."""
     version = draw(st.sampled_from([4, 4, 6]))
+    return version, draw(st.integers(0, 2)), draw(st.sampled_from([6, 6, 6, 17, 1 if version == 4 else 58])), draw(st.sampled_from([0, 0, 1, 0xB8]))
+
+
+@st.composite
+def steps(draw: st.DrawFn, *, backwards: bool = True, among: Sequence[tuple[int, int, int, int]] = (), gaps: Sequence[int] = GAPS) -> Step:
+    """One packet: mostly an ordinary one of the flows `among`, which is of a few if there are none; sometimes an odd one."""
+    version, number, protocol, tos = draw(st.sampled_from(among) if among else kinds())
     odd = draw(st.integers(0, 3)) == 0
-    gap = draw(st.sampled_from(GAPS + (BACK if backwards else ())))
+    gap = draw(st.sampled_from((*gaps, *(BACK if backwards else ()))))
     plain = Step(
-        flow=draw(st.integers(0, 2)),
-        protocol=draw(st.sampled_from([6, 6, 6, 17, 1 if version == 4 else 58])),
+        flow=number,
+        protocol=protocol,
         version=version,
         delta=gap,
         flags=draw(st.sampled_from([ACK, ACK, SYN, SYN | ACK, FIN | ACK, RST, 0xFFF])),
         payload=draw(st.sampled_from([0, 1, 10, 100])),
-        tos=draw(st.sampled_from([0, 0, 1, 0xB8])),
+        tos=draw(st.sampled_from([tos, tos, tos, 1])),
     )
     if not odd:
         return plain
@@ -126,8 +136,18 @@ def steps(draw: st.DrawFn, *, backwards: bool = True) -> Step:
 
 
 @st.composite
-def programs(draw: st.DrawFn, *, lossless: bool = True, backwards: bool = True, disorder: int | None = None, max_size: int = 40) -> Program:
-    """A profile and the frames of up to `max_size` packets.
+def programs(
+    draw: st.DrawFn,
+    *,
+    lossless: bool = True,
+    backwards: bool = True,
+    disorder: int | None = None,
+    min_size: int = 1,
+    max_size: int = 40,
+    flows: int = 1,
+    gaps: Sequence[int] = GAPS,
+) -> Program:
+    """A profile and the frames of `min_size` to `max_size` packets, mostly of `flows` to three flows, so that records meet what comes after them.
 
     `disorder` bounds how far a time lies behind the largest before it; the profile's `reorder` is then that.
     """
@@ -135,7 +155,8 @@ def programs(draw: st.DrawFn, *, lossless: bool = True, backwards: bool = True, 
     link = draw(st.sampled_from(LINKS))
     frames: list[Frame] = []
     largest = START
-    for step in draw(st.lists(steps(backwards=backwards), min_size=1, max_size=max_size)):
+    among = draw(st.lists(kinds(), min_size=flows, max_size=3, unique_by=lambda kind: kind[1]))
+    for step in draw(st.lists(steps(backwards=backwards, among=among, gaps=gaps), min_size=min_size, max_size=max_size)):
         delta = step.delta if disorder is None else max(step.delta, -disorder)
         ts = max(1, largest + delta)
         largest = max(largest, ts)

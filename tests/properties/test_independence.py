@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowparity.frame import Frame
@@ -15,7 +15,7 @@ from flowparity.packet import Packet, parse
 from flowparity.profile import SECOND, Profile
 from tests.properties.differential import NAMES, Reported, native, reference, verdicts
 from tests.properties.frames import build
-from tests.properties.programs import MILLI, START, Program, programs, steps
+from tests.properties.programs import JUST_IN_TIME, MILLI, START, Program, programs, steps
 
 FEWER = settings(max_examples=settings().max_examples // 3)
 WORKER = NAMES.index("worker")
@@ -73,20 +73,19 @@ def disorder(frames: Sequence[Frame]) -> int:
 
 
 @FEWER
-@given(programs(disorder=SECOND, max_size=25), st.lists(st.integers(0, 23), max_size=60))
-def test_disorder_up_to_reorder(program: Program, swaps: Sequence[int]) -> None:
+@given(programs(backwards=False, disorder=SECOND, min_size=12, max_size=25, flows=2, gaps=JUST_IN_TIME), st.integers(0, 1), st.integers(1, 4))
+def test_disorder_up_to_reorder(program: Program, start: int, passes: int) -> None:
     """Packets of different keys may pass each other as long as no time lies more than `reorder` behind (S-TIM-2).
 
     Every packet is still judged at its own time. The order inside a key stays.
     """
-    profile = replace(program.profile, sampling=None)
+    profile = replace(program.profile, sampling=None, idle_timeout=program.profile.idle_timeout or 2 * SECOND)
     frames = list(program.frames)
-    for at in swaps:
-        if at + 1 < len(frames) and flow(frames[at]) != flow(frames[at + 1]):
+    for at in (at for each in range(passes) for at in range((start + each) % 2, len(frames) - 1, 2)):
+        if flow(frames[at]) != flow(frames[at + 1]):
             frames[at], frames[at + 1] = frames[at + 1], frames[at]
             if disorder(frames) > profile.reorder:
                 frames[at], frames[at + 1] = frames[at + 1], frames[at]
-    assume([f.index for f in frames] != [f.index for f in program.frames])
     for exporter in (native, reference):
         ordered, permuted = exporter(program.frames, profile), exporter(frames, profile)
         assert permuted.records == ordered.records

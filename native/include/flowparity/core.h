@@ -75,7 +75,8 @@ struct fp_config {
     uint32_t sweep_budget; /* regions swept per batch at most; 0 = as the clock asks (S-END-6) */
     uint32_t open_flags;   /* FP_OPEN_* */
     uint32_t snaplen;
-    uint64_t seed; /* of the table's hash */
+    uint64_t seed;           /* of the table's hash */
+    uint32_t first_sequence; /* of every stream and worker: a test wants to see it wrap */
 };
 
 struct fp_account {
