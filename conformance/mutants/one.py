@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the fixtures over one mutant of the reference, in a process of its own: `python one.py MUTANT-ID`.
+"""Runs the fixtures over one mutant of the reference, in a process of its own: `python one.py MUTANT-ID [TEST]`.
 
-The mutant's module is changed while it is imported, so that nothing on disk is touched and it does not matter how the package is installed. Prints the names
-of the fixtures that noticed, a
-line each; exit status 0 whatever they said, 2 if the mutant does not fit the source any more.
+The mutant's module is changed while it is imported, so that nothing on disk is touched and it does not matter how the package is installed. Records are
+compared as the Metering Process hands them over; of a mutant with `by = "exported"`, as the decoder reads them out of the datagrams (exported.py). Prints the
+names of the fixtures that noticed, a line each; exit status 0 whatever they said, 2 if the mutant does not fit the source any more. With TEST it is
+pytest that runs this test over the mutant, and the status is its.
 """
 
 from __future__ import annotations
@@ -105,13 +106,27 @@ def noticed() -> list[str]:
     return out
 
 
-def main(identity: str) -> None:
-    """Installs the mutant and prints who noticed."""
+def exported() -> list[str]:
+    """The fixtures whose datagrams by the reference, as it now is, are not right."""
+    from exported import noticed as by_datagrams
+
+    from flowparity.fixtures import load_fixtures
+
+    return by_datagrams([(fixture, fixture.frames()) for fixture in load_fixtures(ROOT / "fixtures") if not fixture.expected.refused])
+
+
+def main(identity: str, test: str = "") -> None:
+    """Installs the mutant and prints who noticed, or runs a test."""
     (mutant,) = (each for each in mutants() if each["id"] == identity)
     module = "flowparity." + mutant["file"].removesuffix(".py").replace("/", ".")
     sys.meta_path.insert(0, Finder(module, mutant["old"], mutant["new"]))
-    print("\n".join(noticed()))
+    if test:
+        import pytest
+
+        sys.path.insert(0, str(ROOT))
+        sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), str(ROOT / test)]))
+    print("\n".join(exported() if mutant.get("by") == "exported" else noticed()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -54,10 +54,10 @@ ELEMENTS = frozenset(
 )
 """What an expected record may speak of: the names of FlowRecord.elements()."""
 
-_TOP = {"description", "rules", "level", "formats", "workers", "profile", "run", "capture", "metadata", "assignment", "expect"}
+_TOP = {"description", "rules", "example", "level", "formats", "workers", "profile", "run", "capture", "metadata", "assignment", "expect"}
 _CAPTURE = {"recipe", "epoch", "format", "link", "resolution", "interfaces"}
 _EXPECT = {"records", "verdicts", "counts", "refused", "final_clock", "partial", "wire"}
-_RUN = {"mtu"}
+_RUN = {"mtu", "first_sequence"}
 _WIRE = {"at_least", "records", "most_records", "most_octets"}
 
 
@@ -97,11 +97,12 @@ class Fixture:
     capture_path: Path
     description: str
     rules: tuple[str, ...]
+    example: str  # the rule of docs/semantics.md that names this fixture as an example; empty for most
     level: str
     formats: tuple[str, ...]
     workers: int
     profile_table: Mapping[str, Any]  # as written, with counter_bits = 32 unless it says otherwise
-    run: Mapping[str, Any]  # run parameters beside the profile: mtu, of the path to the collector
+    run: Mapping[str, Any]  # run parameters beside the profile: mtu of the path to the collector, first_sequence of each stream and worker
     capture: Mapping[str, Any]  # how the capture is made: recipe, epoch, format, link, resolution, interfaces
     tags: Mapping[int, tuple[tuple[int, int], ...]]  # stripped tags (TPID, TCI) by frame, outermost first
     segments: Mapping[int, int]  # super-packets by frame
@@ -193,6 +194,7 @@ def parse(name: str, path: Path, table: Mapping[str, Any]) -> Fixture:
         capture_path=path.with_suffix(f".{suffix}"),
         description=table["description"],
         rules=tuple(table["rules"]),
+        example=table.get("example", ""),
         level=level,
         formats=formats,
         workers=table.get("workers", 1),

@@ -219,6 +219,7 @@ def _wire(run: Run, name: str, *, strict: bool) -> tuple[list[Problem], list[str
         sampling_interval=None if sampling and sampling.interval == 1 else sampling.interval if sampling else 0,  # 1 in 1 may be announced or not
         template_packets=run.profile.template_packets if run.capabilities.truthful else None,
         template_seconds=run.profile.template_seconds if run.capabilities.truthful else None,
+        complete="first_sequence" not in run.case.run,
         span_ns=_span(run),
     )
     report = check_stream(run.datagrams[name], name, context)

@@ -54,7 +54,7 @@ class NativeSubject(Subject):
             drops_known=caps.drops_known,
             metadata=memory,
             assignment=memory,
-            run=frozenset({"mtu", "ipfix_ns"} if memory else {"mtu", "ipfix_ns", "filter"}),
+            run=frozenset({"mtu", "ipfix_ns", "first_sequence"} | (set() if memory else {"filter"})),
         )
 
     def refusals(self, profile: Profile, formats: tuple[str, ...], workers: int) -> list[str]:
@@ -84,6 +84,7 @@ class NativeSubject(Subject):
             options=job.options,
             filter=job.run.get("filter"),
             mtu=int(job.run.get("mtu", DEFAULT_MTU)),
+            first_sequence=int(job.run.get("first_sequence", 0)),
             ipfix_ns="ipfix_ns" in job.run,
             log_assignment=True,
             huge_pages=False,
@@ -180,6 +181,7 @@ def _run_memory(job: Job) -> Outcome:
         job.workers,
         ipfix_ns="ipfix_ns" in job.run,
         mtu=int(job.run.get("mtu", DEFAULT_MTU)),
+        first_sequence=int(job.run.get("first_sequence", 0)),
         assignment=assignment,
     )
     for version, target in job.collectors.items():

@@ -19,7 +19,7 @@ from flowparity.links import LINK_NAMES
 from flowparity.profile import Profile
 from flowparity.transport import DEFAULT_MTU, UdpStream
 
-RUN = frozenset({"mtu", "ipfix_ns"})
+RUN = frozenset({"mtu", "ipfix_ns", "first_sequence"})
 """The run parameters that the reference honours."""
 
 
@@ -118,7 +118,9 @@ class ReferenceSubject(FileSubject):
         mtu = int(job.run.get("mtu", DEFAULT_MTU))
         with ExitStack() as stack:
             streams = {name: stack.enter_context(UdpStream(host, port, mtu=mtu)) for name, (host, port) in job.collectors.items()}
-            done = run_reference(frames, job.profile, streams, assignment=assignment, nanoseconds="ipfix_ns" in job.run)
+            done = run_reference(
+                frames, job.profile, streams, assignment=assignment, nanoseconds="ipfix_ns" in job.run, first_sequence=int(job.run.get("first_sequence", 0))
+            )
         return outcome_of(done, assignment)
 
 
