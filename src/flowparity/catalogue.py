@@ -51,10 +51,11 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A rule and the cases that cite it, as paths in the project; None where there is no checkout to look in."""
+    """A rule, the cases that cite it, as paths in the project (None where there is no checkout to look in), and what exporters made of it."""
 
     requirement: Requirement
     cases: tuple[str, ...] | None
+    why: tuple[str, ...] = ()  # what goes wrong without it, and which exporter had that
 
     def __str__(self) -> str:
         """The explanation as `flowparity explain` prints it."""
@@ -66,6 +67,7 @@ class Explanation:
             f"  level: {r.level}   kind: {r.kind}   applies: {', '.join(r.applies)}",
         ]
         lines += [f"  {name}: {text}" for name, text in (("stimulus", r.stimulus), ("observe", r.observe), ("seen", r.seen), ("note", r.note)) if text]
+        lines += [f"  why: {each}" for each in self.why]
         if self.cases is None:
             return "\n".join([*lines, "  cases: they are in a checkout of the project; ask there"])
         return "\n".join([*lines, *(f"  case: {case}" for case in self.cases)] if self.cases else [*lines, "  cases: none"])
@@ -160,6 +162,18 @@ def cases(rule_id: str) -> tuple[str, ...] | None:
     return None if known is None else known.get(rule_id, ())
 
 
+@cache
+def _mistakes() -> Mapping[str, tuple[str, ...]]:
+    """What the faults of the saboteur do, by the rules that they break."""
+    found: dict[str, list[str]] = {}
+    table = tomllib.loads((_data("conformance/saboteur", "saboteur") / "faults.toml").read_text(encoding="utf-8"))
+    for fault in table["fault"]:
+        for rule_id in dict.fromkeys([fault["rule"], fault["check"]]):
+            found.setdefault(rule_id, []).append(f"without it an exporter {fault['does']}" + (f" ({fault['seen']})" if "seen" in fault else ""))
+    return {rule_id: tuple(texts) for rule_id, texts in found.items()}
+
+
 def explain(rule_id: str) -> Explanation:
-    """Rule, source, level, kind, what was seen, and the cases that cover it; UsageError for an unknown id."""
-    return Explanation(get(rule_id.upper()), cases(rule_id.upper()))
+    """Rule, source, level, kind, what was seen, what exporters do without it, and the cases that cover it; UsageError for an unknown id."""
+    rule_id = rule_id.upper()
+    return Explanation(get(rule_id), cases(rule_id), _mistakes().get(rule_id, ()))

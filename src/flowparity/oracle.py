@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -126,6 +126,9 @@ def load_exemptions(path: Path) -> tuple[Exemption, ...]:
     """Reads [[exemption]] tables with capture, witness, flow and cause; InputError when it cannot."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        return tuple(Exemption(**entry) for entry in table.get("exemption", []))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
+        found = tuple(Exemption(**entry) for entry in table.get("exemption", []))
+        if any(not str(value).strip() for each in found for value in astuple(each)):
+            raise ValueError("an exemption names capture, witness, flow and cause")
+        return found
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a list of exemptions: {error}") from None

@@ -244,6 +244,7 @@ BAD: dict[str, Callable[[], Stream]] = {
     "IPFIX-ENC-18": lambda: i_of([(8, 4), (9, 1)], bytes(4) + b"\x21"),
     "IPFIX-TIME-03": lambda: si(ti((8, 4), (22, 4), (21, 4))),
     "IPFIX-IE-18": lambda: i_of([(8, 4), (161, 4), *IPFIX_T[4:6]], bytes(4) + struct.pack(">IQQ", 9, (EXPORT - 1) * 1000, (EXPORT - 1) * 1000 + 500)),
+    "IPFIX-IE-09": lambda: i_of([(27, 16), (32, 2)], bytes(16) + b"\x80\0"),
     "IPFIX-IE-19": lambda: i_of([(8, 4), (60, 1)], bytes(4) + b"\6"),
     "IPFIX-IE-21": lambda: si(ti((8, 4), (34, 4))),
     "IPFIX-UDP-01": lambda: ("ipfix", [dgram(ipfix(TI), checksum=False)], Context()),

@@ -127,6 +127,9 @@ def test_exemptions_are_read_and_a_wrong_list_is_said(tmp_path: Path) -> None:
     path = tmp_path / "exemptions.toml"
     path.write_text('[[exemption]]\ncapture = "a.pcap"\nwitness = "tshark"\nflow = "x"\ncause = "y"\n')
     assert load_exemptions(path) == (Exemption("a.pcap", "tshark", "x", "y"),)
+    path.write_text('[[exemption]]\ncapture = "a.pcap"\nwitness = "tshark"\nflow = "x"\ncause = " "\n')
+    with pytest.raises(InputError, match="names capture, witness, flow and cause"):
+        load_exemptions(path)
     path.write_text('[[exemption]]\ncapture = "a.pcap"\n')
     with pytest.raises(InputError, match="exemptions"):
         load_exemptions(path)

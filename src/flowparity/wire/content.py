@@ -121,6 +121,18 @@ def ip_version(stream: Stream, context: Context) -> Iterator[Hit]:
             yield Hit("IPFIX-IE-19", item.index, record.offset, f"ipVersion is {version} in a record with IPv{4 if four else 6} addresses")
 
 
+@rule("IPFIX-IE-09")
+def icmp_of_its_family(stream: Stream, context: Context) -> Iterator[Hit]:
+    """Type and code stand in the element of the record's IP version: icmpTypeCodeIPv4 (32) is no element of ICMPv6."""
+    for item, record in records(stream):
+        four, six = record.get("sourceIPv4Address") is not None, record.get("sourceIPv6Address") is not None
+        foreign = record.get("icmpTypeCodeIPv6" if four else "icmpTypeCodeIPv4")
+        if four != six and foreign:
+            yield Hit(
+                "IPFIX-IE-09", item.index, record.offset, f"icmpTypeCodeIPv{6 if four else 4} is {foreign:#x} in a record with IPv{4 if four else 6} addresses"
+            )
+
+
 @rule("IPFIX-IE-21")
 def deprecated_sampling(stream: Stream, context: Context) -> Iterator[Hit]:
     """Sampling is reported by PSAMP elements."""
