@@ -358,16 +358,22 @@ def test_a_quiet_link_between_records_damages_no_datagram() -> None:
     assert sorted(r.source_port for r in flow_records(datagrams)) == list(range(8))
 
 
-def test_stop_ends_a_live_run_in_good_order() -> None:
-    """The source never ends by itself here: its injector is held open by a schedule of one frame an hour."""
+@pytest.mark.parametrize(("workers", "batch"), [(2, 128), (1, 128), (1, 1)])
+def test_stop_ends_a_live_run_in_good_order(workers: int, batch: int) -> None:
+    """The source never ends by itself here: its injector is held open by a schedule of one frame an hour.
+
+    Batches of one frame are full, so that the meter holds theirs back until the queue is found empty.
+    """
     results: list[RunResult] = []
-    with Exporter(RunConfig("memory", "pipe:stop", workers=2)) as exporter:
+    with Exporter(RunConfig("memory", "pipe:stop", workers=workers, batch=batch)) as exporter:
         thread = threading.Thread(target=lambda: results.append(exporter.run()))
         thread.start()
         player = Player("memory", "pipe:stop")
         feeder = threading.Thread(target=lambda: player.play([udp(i, START + i, sport=i) for i in range(3)], rate_pps=1 / 3600))
         feeder.start()
-        while exporter.snapshot().accounting.received == 0:
+        for _ in range(3000):
+            if seen := exporter.snapshot().accounting.metered:
+                break
             thread.join(0.01)
         exporter.stop()
         thread.join(10)
@@ -375,6 +381,7 @@ def test_stop_ends_a_live_run_in_good_order() -> None:
         player.stop()
         feeder.join(10)
         assert not feeder.is_alive()
+    assert seen == 1
     assert results[0].accounting.metered == 1
     assert results[0].accounting.resident_packets == 0
 
