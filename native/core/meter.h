@@ -15,7 +15,7 @@ struct fp_own {
 };
 
 #define FP_STAGES 4u
-#define FP_BLOCK  16u
+#define FP_BLOCK  24u
 #define FP_AHEAD  48u
 
 /* Frames that go through a stage together. */
