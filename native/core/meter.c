@@ -313,10 +313,9 @@ void fp_meter_batch(struct fp_meter *m, const struct fp_packet *packets, unsigne
 void fp_meter_idle(struct fp_meter *m, int64_t now)
 {
     drain(m);
-    if (m->wall && now != FP_NS_NONE) {
+    if (m->wall && now != FP_NS_NONE)
         m->clock = fp_max(m->clock, fp_earlier(now, m->profile.reorder));
-        sweep(m);
-    }
+    sweep(m);
     publish_resident(m);
 }
 

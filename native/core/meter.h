@@ -53,8 +53,8 @@ void fp_meter_free(struct fp_meter *);
 /* Takes frames, all with a timestamp, then sweeps. They may be changed afterwards, but the last few blocks are metered and accounted only
  * when others follow or the meter is idle. `now` is the backend's clock for max_clock_step, FP_NS_NONE = do not judge. */
 void fp_meter_batch(struct fp_meter *, const struct fp_packet *, unsigned count, int64_t now);
-/* The queue is empty: meters what is on its way. Every frame stamped before `now` was delivered (S-TIM-4); FP_NS_NONE = that is not known.
- */
+/* The queue is empty: meters what is on its way and sweeps. Every frame stamped before `now` was delivered (S-TIM-4); FP_NS_NONE = that is
+ * not known. */
 void fp_meter_idle(struct fp_meter *, int64_t now);
 /* Ends everything at the final clock (S-TIM-5). */
 void fp_meter_finish(struct fp_meter *, int64_t clock);
