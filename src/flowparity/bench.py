@@ -43,7 +43,7 @@ TABLE = (
 
 @dataclass(frozen=True, slots=True)
 class CoreBench:
-    """Nanoseconds of processor time per packet. `probe` touches the random lines that a packet of a resident flow touches: one of tags, one entry."""
+    """Nanoseconds of processor time per packet. `probe` touches what a packet of a resident flow touches: its frame; at random a line of tags and an entry."""
 
     load: Load
     resident: int  # records in the table while it was measured

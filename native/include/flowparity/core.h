@@ -211,7 +211,7 @@ struct fp_bench_load {
 /* ns of processor time per packet over chunks of 65,536 packets. */
 struct fp_bench_result {
     double core_p5, core_median;   /* parse, hash, update, sweep, encoding */
-    double lines_p5, lines_median; /* the random lines of a packet in the same table and nothing else */
+    double lines_p5, lines_median; /* a packet's lines of memory, in the same table, and nothing else */
     double latency_median;         /* one dependent random load */
     uint64_t resident, packets, records, evicted, cache_size;
     uint64_t table_octets; /* of the IPv4 table, all of it */

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def core(flows: Flows = "1k,64k,1M", passes: Passes = 4, every: Every = False, json: AsJson = False) -> int:
-    """Parse, hash, update and sweep in memory, beside a probe that touches the same random lines of memory and does nothing else."""
+    """Parse, hash, update and sweep in memory, beside a probe that touches the same lines of memory and does nothing else."""
     from flowparity.bench import TABLE, Load, bench_core, flow_counts
 
     loads = TABLE if every else [Load(f"{count:,} flows", count) for count in flow_counts(flows)]
