@@ -35,7 +35,10 @@ struct ps_common {
 };
 
 #define PS_FANOUT_FLOW (-1)
-#define PS_GSO_UDP_L4  5 /* VIRTIO_NET_HDR_GSO_UDP_L4, newer than Debian 12's headers */
+/* PACKET_FANOUT_FLAG_IGNORE_OUTGOING of newer headers: a group does not heed its sockets' PACKET_IGNORE_OUTGOING. A kernel that does not
+ * know the flag ignores it. */
+#define PS_FANOUT_IGNORE_OUTGOING 0x4000u
+#define PS_GSO_UDP_L4             5 /* VIRTIO_NET_HDR_GSO_UDP_L4, newer than Debian 12's headers */
 
 /* Whether packet sockets can be made here. */
 static inline int ps_probe(const struct fp_host *host, const char *name, char *err)
@@ -216,7 +219,8 @@ static inline int ps_fanout(const struct fp_host *host, const struct ps_common *
 {
     struct ps_asm a;
     int mode = c->fanout == PS_FANOUT_FLOW ? PACKET_FANOUT_CBPF : c->fanout;
-    uint32_t arg = *group | (uint32_t)(*group ? mode : mode | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
+    uint32_t flags = PS_FANOUT_IGNORE_OUTGOING | (*group ? 0 : PACKET_FANOUT_FLAG_UNIQUEID);
+    uint32_t arg = *group | ((uint32_t)mode | flags) << 16;
     socklen_t len = sizeof arg;
 
     if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &arg, sizeof arg))

@@ -93,13 +93,14 @@ def test_who_loses_tags_says_so(rigs: Rigs, row: Row, taken: bool) -> None:
         assert inside(rig.namespace, declared) == (says, says)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("row", PACKET_ROWS, ids=lambda row: row.name)
-def test_outgoing_copies_are_not_received(rigs: Rigs, row: Row) -> None:
-    """A frame that leaves by the metered interface is no frame of it (FLOW-CNT-17)."""
+def test_outgoing_copies_are_not_received(rigs: Rigs, row: Row, workers: int) -> None:
+    """A frame that leaves by the metered interface is no frame of it (FLOW-CNT-17), nor of a group of workers that share it."""
     rig = rigs("txtime")
     with rig.bare_link() as link, rig.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW) as outgoing:
         outgoing.bind((link.receive, 0))
-        played = _with(link, rig, _config(row), lambda: outgoing.send(udp(7)))
+        played = _with(link, rig, _config(row, workers=workers), lambda: outgoing.send(udp(7)))
     assert played.result.accounting.received == 0
 
 
