@@ -11,9 +11,12 @@ from typing import Any
 
 from flowparity.cli.output import TABLE_HEAD, errors_console, flow_row
 from flowparity.collector import Datagram
-from flowparity.decode import DataRecord, DecodedFlow, Decoder, Message, Normaliser, render
+from flowparity.decode import DataRecord, DecodedFlow, Decoder, Message, Normaliser, Problem, render
+from flowparity.sequence import Sequences, StreamSequence
 
 _MOST_PROBLEMS = 20  # printed one by one; all are counted
+_BEFORE_TEMPLATE = ("V9-TPL-06", "IPFIX-TPL-09")  # where datagrams are missing, the template may have been in one of them
+VERSION_NAMES = {5: "v5", 9: "v9", 10: "IPFIX"}
 _ABSOLUTE_TIMES = {f"{side}{unit}" for side in ("flowStart", "flowEnd") for unit in ("Seconds", "Milliseconds", "Microseconds", "Nanoseconds")}
 
 
@@ -24,6 +27,7 @@ class ExportPrinter:
         self.as_table = as_table
         self.datagrams = self.flows = self.options = self.undecoded = 0
         self.problems: Counter[str] = Counter()
+        self._sequences = Sequences()
         self._decoder = Decoder()
         self._normaliser = Normaliser()
 
@@ -32,11 +36,12 @@ class ExportPrinter:
         self.datagrams += 1
         message = self._decoder.feed(datagram.payload, datagram.source, datagram.arrival_ns)
         self.undecoded += message.undecoded
-        for problem in message.problems:
-            self.problems[problem.rule_id] += 1
-            if self.problems.total() <= _MOST_PROBLEMS:
-                where = f"datagram {self.datagrams} of {datagram.source[0]} port {datagram.source[1]}, offset {problem.offset}"
-                errors_console().print(f"{where}: {problem.rule_id}: {problem.text}", soft_wrap=True, markup=False)
+        stream, impossible = self._sequences.take(message, datagram.payload)
+        excused = _BEFORE_TEMPLATE if stream is not None and stream.incomplete else ()
+        where = f"datagram {self.datagrams} of {datagram.source[0]} port {datagram.source[1]}"
+        for problem in (*message.problems, *((impossible,) if impossible else ())):
+            if problem.rule_id not in excused:
+                self._tell(where, problem)
         for record, flow in zip(message.flows[:most], self._normaliser.flows(message), strict=False):
             if self.as_table and self.flows == 0:
                 sys.stdout.write(TABLE_HEAD + "\n")
@@ -47,8 +52,19 @@ class ExportPrinter:
             if not self.as_table:
                 sys.stdout.write(json.dumps(options_document(message, record)) + "\n")
 
+    def _tell(self, where: str, problem: Problem) -> None:
+        self.problems[problem.rule_id] += 1
+        if self.problems.total() <= _MOST_PROBLEMS:
+            errors_console().print(f"{where}, offset {problem.offset}: {problem.rule_id}: {problem.text}", soft_wrap=True, markup=False)
+
     def end(self, notes: str) -> int:
-        """The summary on the standard error, and the status."""
+        """The summary on the standard error, and the status: what was lost on the way is told, and is nobody's broken rule."""
+        for stream in self._sequences.streams:
+            mistake = stream.mistake()
+            if mistake is not None:
+                self._tell(_stream_title(stream), mistake)
+            elif told := _on_the_way(stream):
+                errors_console().print(f"{_stream_title(stream)}: {told}", soft_wrap=True, markup=False)
         told = f"{self.flows} flow records and {self.options} options records in {self.datagrams} datagrams"
         if self.undecoded:
             told += f"; {self.undecoded} datagrams with data whose template did not come"
@@ -58,6 +74,25 @@ class ExportPrinter:
         counted = ", ".join(f"{rule} × {number}" for rule, number in sorted(self.problems.items()))
         errors_console().print(f"{self.problems.total()} irregularities: {counted}; 'flowparity explain RULE' tells more", soft_wrap=True, markup=False)
         return 1
+
+
+def _stream_title(stream: StreamSequence) -> str:
+    host, port = stream.source if isinstance(stream.source, tuple) else ("", 0)
+    return f"{socket_name(host, port)}, {VERSION_NAMES[stream.version]}, domain {stream.domain}"
+
+
+def _on_the_way(stream: StreamSequence) -> str:
+    """What the network did to a stream; empty if nothing."""
+    parts = [f"lost {stream.lost} of {stream.received + stream.lost} {stream.unit}"] if stream.lost else []
+    counts = {"came late": stream.late, "came again": stream.repeated}
+    parts += [f"{number} datagram{'s' if number > 1 else ''} {what}" for what, number in counts.items() if number]
+    parts += [f"the exporter was restarted {stream.restarts} times"] if stream.restarts else []
+    return "; ".join(parts)
+
+
+def socket_name(host: str, port: int) -> str:
+    """A transport address as text."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def flow_document(message: Message, record: DataRecord, flow: DecodedFlow) -> dict[str, Any]:

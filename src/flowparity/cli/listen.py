@@ -41,22 +41,39 @@ def register(app: typer.Typer) -> None:
 
 
 def collect(listen: Listen = "127.0.0.1:2055", format: Shape = Form.TABLE, count: Count = None, seconds: Seconds = None) -> int:
-    """Receives NetFlow v5, v9 and IPFIX over UDP and prints the flow records, until stopped. Status 1 if the exporter broke a rule."""
+    """Receives NetFlow v5, v9 and IPFIX over UDP and prints the flow records, until stopped. Status 1 if the exporter broke a rule.
+
+    What was lost on the way is told at the end, for each exporter, version and observation domain, by the sequence numbers.
+    """
     from flowparity.cli.exports import ExportPrinter
     from flowparity.collector import Collector
 
     host, port = endpoint(listen, "--listen")
     deadline = None if seconds is None else time.monotonic() + seconds
-    with Collector(host, port) as collector, stop_requests() as stopping:
+    insisted: list[int] = []
+
+    def wanted() -> bool:
+        return count is None or printer.flows < count
+
+    with Collector(host, port, own_thread=False) as collector, stop_requests(on_insist=insisted.append) as stopping:
         printer = ExportPrinter(format is Form.TABLE)
         errors_console().print(f"listening on {host} port {port}; Ctrl-C ends", highlight=False)
-        while not stopping.is_set() and (deadline is None or time.monotonic() < deadline) and (count is None or printer.flows < count):
+        while not stopping.is_set() and (deadline is None or time.monotonic() < deadline) and wanted():
             datagram = collector.get(timeout=_POLL if deadline is None else max(0.0, min(_POLL, deadline - time.monotonic())))
             if datagram is not None:
                 printer.take(datagram, most=None if count is None else count - printer.flows)
                 sys.stdout.flush()
-        lost = collector.dropped
-    return printer.end(f"; the kernel had no room for {lost} datagrams" if lost else "")
+        received = collector.stop()
+        left = len(received)
+        for datagram in received:  # it arrived in time
+            if insisted or not wanted():
+                break
+            printer.take(datagram, most=None if count is None else count - printer.flows)
+            left -= 1
+        dropped = collector.dropped
+    notes = f"; the kernel had no room for {dropped} datagrams: run as root or raise net.core.rmem_max" if dropped else ""
+    status = printer.end(notes + (f"; {left} more datagrams were received and not decoded" if insisted else ""))
+    return 128 + insisted[0] if insisted else status
 
 
 def decode(capture: ExportCapture, format: Shape = Form.TABLE, port: Port = None) -> int:
