@@ -41,6 +41,7 @@ class Datagram:
     ip_octets: int | None = None
     fragmented: bool = False
     checksum: bool | None = None  # True right, False wrong, None absent or not known
+    unfinished: bool = False  # captured on the sending host, before the checksum was filled in
 
 
 class Collector:
@@ -298,15 +299,21 @@ def _from_udp(
     if not 8 <= length <= len(piece):
         counts.truncated += 1
         return None
-    right = _sum(source, destination, piece[:length]) if checksum else None
-    return Datagram(piece[8:length], (source, source_port), arrival, ip_octets, fragmented, right), destination_port
+    pseudo = _pseudo_header(source, destination, length)
+    unfinished = checksum != 0 and checksum == _sum(pseudo)  # what Linux leaves to the interface or to segmentation (CHECKSUM_PARTIAL)
+    right = _sum(pseudo + piece[:length]) == 0xFFFF if checksum and not unfinished else None
+    return Datagram(piece[8:length], (source, source_port), arrival, ip_octets, fragmented, right, unfinished), destination_port
 
 
-def _sum(source: str, destination: str, segment: bytes) -> bool:
-    """Whether a UDP checksum is right (RFC 768; RFC 8200 §8.1)."""
-    pseudo = ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed + struct.pack(">II", len(segment), 17)
-    data = pseudo + segment + b"\0" * (len(segment) % 2)
+def _pseudo_header(source: str, destination: str, length: int) -> bytes:
+    """What a UDP checksum covers besides the segment (RFC 768; RFC 8200 §8.1)."""
+    return ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed + struct.pack(">II", length, 17)
+
+
+def _sum(data: bytes) -> int:
+    """The Internet checksum's sum (RFC 1071), not complemented."""
+    data += b"\0" * (len(data) % 2)
     total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return total == 0xFFFF
+    return total

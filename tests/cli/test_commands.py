@@ -222,6 +222,22 @@ def udp_capture(payloads: list[bytes], path: Path) -> Path:
     return path
 
 
+def test_decode_reads_what_was_captured_before_segmentation(run: Run, tmp_path: Path) -> None:
+    """As tcpdump sees an exporter on its own host: two datagrams in one packet, the checksum not yet made."""
+    from scapy.layers.inet import IP, UDP
+    from scapy.layers.l2 import Ether
+    from scapy.utils import wrpcap
+
+    payload = v5_datagram(2) + v5_datagram(2, sequence=2)
+    partial = 2 * (0xC000 + 0x0200) + 9 + 8 + 17 + 8 + len(payload)  # the pseudo header's sum
+    partial = (partial & 0xFFFF) + (partial >> 16)
+    sent = IP(src="192.0.2.9", dst="192.0.2.8") / UDP(sport=4000, dport=9996, chksum=partial) / payload
+    wrpcap(str(tmp_path / "x.pcap"), [Ether() / sent])
+    result = run("decode", tmp_path / "x.pcap")
+    assert result.status == 0, result
+    assert "4 flow records and 0 options records in 2 datagrams; 1 packets were captured before segmentation" in result.err
+
+
 def test_decode(run: Run, tmp_path: Path) -> None:
     capture = udp_capture([b"no export", v5_datagram(2)], tmp_path / "export.pcap")
     result = run("decode", capture)

@@ -80,16 +80,24 @@ def decode(capture: ExportCapture, format: Shape = Form.TABLE, port: Port = None
     """Decodes the exports in a capture. Status 1 if the exporter broke a rule; each violation names the datagram, the offset and the rule."""
     from flowparity.cli.exports import ExportPrinter, looks_like_an_export
     from flowparity.collector import CaptureReport, read_capture
+    from flowparity.segments import split
 
     report = CaptureReport()
     printer = ExportPrinter(format is Form.TABLE)
-    foreign = 0
-    for datagram in read_capture(capture, port, report):
-        if port is None and not looks_like_an_export(datagram.payload):
+    foreign = whole = pieces = 0
+    for packet in read_capture(capture, port, report):
+        datagrams = split(packet)
+        if port is None and not looks_like_an_export(datagrams[0].payload):
             foreign += 1
             continue
-        printer.take(datagram)
+        if len(datagrams) > 1:
+            whole, pieces = whole + 1, pieces + len(datagrams)
+        for datagram in datagrams:
+            printer.take(datagram)
     if printer.datagrams == 0:
         raise UsageError(f"{capture}: holds no NetFlow or IPFIX datagram{' to port ' + str(port) if port else ''} ({report.packets} packets)")
     notes = {"other datagrams": foreign, "packets that are not UDP": report.other, "cut packets": report.truncated, "incomplete": report.incomplete_fragments}
-    return printer.end("".join(f"; {name}: {number}" for name, number in notes.items() if number))
+    told = "".join(f"; {name}: {number}" for name, number in notes.items() if number)
+    if whole:
+        told += f"; {whole} packets were captured before segmentation (UDP segmentation offload) and are read as the {pieces} datagrams that left"
+    return printer.end(told)
