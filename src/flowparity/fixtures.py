@@ -47,7 +47,7 @@ ELEMENTS = frozenset(
         "dot1qVlanId",
         "dot1qCustomerVlanId",
         "flowLabelIPv6",
-        "observationDomain",
+        "observationDomainId",
         "icmpTypeCodeIPv4",
         "icmpTypeCodeIPv6",
     ]

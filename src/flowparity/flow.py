@@ -78,7 +78,7 @@ class FlowRecord:
             "dot1qVlanId": self.vlan,
             "dot1qCustomerVlanId": self.inner_vlan,
             "flowLabelIPv6": self.flow_label,
-            "observationDomain": self.worker,
+            "observationDomainId": self.worker,
         }
         if self.is_icmp:
             out[f"icmpTypeCodeIPv{version}"] = self.destination_port

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flowparity.capture import read_capture, write_capture
+from flowparity.frame import Frame
 from tests.cli.conftest import PROGRAM, RECORDED, Result, spawn
 
 Run = Callable[..., Result]
@@ -96,7 +97,8 @@ def test_parity_says_that_a_capture_is_cut(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "cut.pcap"
     path.write_bytes(GOOD.read_bytes()[:-3])
     result = run("parity", path, "--version", "9")
-    assert result.status == 0
+    assert result.status == 2
+    assert "truncated" in result.err
     assert "the input ended early" in result.out
     assert "cut.pcap" in result.out
 
@@ -185,7 +187,40 @@ def test_impossible_address(run: Run, address: str) -> None:
 
 
 def test_foreign_address(run: Run) -> None:
-    run("collect", "--listen", "192.0.2.1:2055").is_one_line(4, "192.0.2.1")
+    run("collect", "--listen", "192.0.2.1:2055").is_one_line(2, "192.0.2.1", "no address of this machine")
+
+
+def test_an_interface_is_no_capture(run: Run) -> None:
+    run("export", "-i", "lo", "-c", "127.0.0.1:9").is_one_line(2, "lo is an interface", "--backend af_packet")
+
+
+def test_options_that_would_do_nothing(run: Run) -> None:
+    run("export", "-i", GOOD, "-c", "127.0.0.1:9", "--promiscuous").is_one_line(2, "--promiscuous", "leave it out")
+    run("parity", GOOD, "--backend", "pcap,,").is_one_line(2, "--backend", "pcap,,")
+    run("parity", GOOD, "--artefacts", "/proc/x").is_one_line(2, "--artefacts", "/proc/x")
+
+
+@pytest.mark.parametrize("option", ["--html", "--junit", "--json"])
+def test_a_report_that_cannot_be_written_is_said_before_the_run(run: Run, tmp_path: Path, option: str) -> None:
+    run("parity", GOOD, option, tmp_path).is_one_line(2, str(tmp_path), "a directory")
+    run("parity", GOOD, option, "/proc/sys/kernel/ostype/report").is_one_line(2, "there is no directory")
+
+
+def test_the_output_is_named_when_it_is_full() -> None:
+    with Path("/dev/full").open("w", encoding="ascii") as full:
+        spawn("reference", GOOD, "-q", stdout=full).is_one_line(4, "the standard output", "make room")
+
+
+def test_generate_names_the_file_that_is_full(run: Run, tmp_path: Path) -> None:
+    run("generate", tmp_path / "g.pcap", "--packets", "100", "--expected", "/dev/full").is_one_line(4, "/dev/full", "make room")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user may not send frames")
+def test_replay_tells_of_frames_that_a_snap_length_cut(run: Run, tmp_path: Path) -> None:
+    write_capture(tmp_path / "cut.pcap", [Frame(0, bytes(60), 1500)])
+    result = run("replay", tmp_path / "cut.pcap", "-i", "lo", "--top")
+    assert result.status == 1
+    assert "--trailer" in result.err
 
 
 def test_full_disk() -> None:

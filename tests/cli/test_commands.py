@@ -243,10 +243,13 @@ def test_decode(run: Run, tmp_path: Path) -> None:
     result = run("decode", capture)
     assert result.status == 0
     assert result.out.count("192.0.2.1:1234 -> 198.51.100.2:53") == 2
+    assert "exporter, version, domain" in result.out
+    assert result.out.count("192.0.2.9:4000, v5, 0\n") == 2
     assert "2 flow records" in result.err
     assert "other datagrams: 1" in result.err
     result = run("decode", capture, "--port", 9996, "--format", "jsonl")
     assert result.status == 1
     assert "version" in result.err
     assert len(result.out.splitlines()) == 2
+    assert "paddingOctets" not in result.out
     run("decode", capture, "--port", 9997).is_one_line(2, "9997", "no NetFlow")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
@@ -85,7 +86,8 @@ def parity(
 ) -> int:
     """Whether exporters agree with the reference, record by record, and with the rules of the formats. Prints the matrix.
 
-    Status 0 parity, 1 mismatch, 2 bad input or usage, 3 a backend that was named is not available here. A failure names capture, exporter, format, key, field,
+    Status 0 parity, 1 mismatch, 2 bad input or usage (of a capture that is cut, what comes before is compared), 3 a backend that was named is not available
+    here. A failure names capture, exporter, format, key, field,
     both values and the packets, and the command that makes the smallest capture that still fails.
     """
     from flowparity.harness.cases import cases_of
@@ -108,8 +110,10 @@ def parity(
         strict=strict,
     )
     for path in (html, junit, json):
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(f"{path}: there is no directory {path.parent}; make it first")
+        if path is not None:
+            _check_target(path)
+    if artefacts is not None:
+        _check_directory(artefacts)
     cases = cases_of(captures)
     with _bar(len(cases) * len(names)) as progress:
         results = compare(cases, names, settings, jobs=jobs, places=lambda: live_places(names), progress=progress)
@@ -122,7 +126,30 @@ def parity(
     console().print(Rendered(results))
     for line in failures(results, _MOST_FAILURES):
         note(line)
+    if results.exit_code == 0:
+        for case in cases:
+            case.check_whole()
     return results.exit_code
+
+
+def _check_target(path: Path) -> None:
+    """UsageError where a report could not be written; better before a long run than after it."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no directory {path.parent}; make it first")
+    if path.is_dir():
+        raise UsageError(f"{path}: a directory; name a file in it")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{path}: Permission denied; choose another path or get the right to it")
+
+
+def _check_directory(path: Path) -> None:
+    """UsageError where failures could not be kept."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--artefacts: {path} cannot be made: {error.strerror}; name a directory that you may write to") from None
+    if not os.access(path, os.W_OK):
+        raise UsageError(f"--artefacts: {path}: Permission denied; name a directory that you may write to")
 
 
 @takes_profile
@@ -177,9 +204,9 @@ def _subjects(text: str) -> tuple[list[str], set[str]]:
     """The subjects' names, and those that were named (a named one that does not work here is status 3)."""
     from flowparity.harness.subjects import open_subject
 
-    names = list(dict.fromkeys(each for each in (part.strip() for part in text.split(",")) if each))
-    if not names:
-        raise UsageError("--backend: nothing is named")
+    names = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    if "" in names:
+        raise UsageError(f"--backend: {text!r} names nothing before or after a comma")
     if names == ["all"]:
         from flowparity import native
         from flowparity.harness.live import places_here

@@ -68,6 +68,18 @@ def check_backend(name: str) -> None:
         raise UnavailableError(f"backend {name} is not available here: {known[name].reason}{remedy}")
 
 
+def check_input(backend: str, source: str, *, promiscuous: bool) -> None:
+    """UsageError for an interface that is given to a reader of captures, and for what only a live source has."""
+    from flowparity import native
+
+    if any(each.name == backend and each.capabilities is not None and each.capabilities.live for each in native.backends()):
+        return
+    if not Path(source).exists() and source in {name for _, name in socket.if_nameindex()}:
+        raise UsageError(f"{source} is an interface, and {backend} reads captures; add --backend af_packet (see 'flowparity backends')")
+    if promiscuous:
+        raise UsageError(f"--promiscuous: {backend} reads captures, which hold what they hold; leave it out")
+
+
 def run_native_export(backend: str, source: str, profile: Profile, collectors: tuple[Collector, ...], *, metrics: str | None = None, **settings: Any) -> Any:
     """Runs the native exporter to the end of its source or to a signal, and returns its RunResult; `metrics` is where to serve its accounting."""
     from flowparity.live import MetricsServer

@@ -17,6 +17,7 @@ from flowparity.sequence import Sequences, StreamSequence
 _MOST_PROBLEMS = 20  # printed one by one; all are counted
 _BEFORE_TEMPLATE = ("V9-TPL-06", "IPFIX-TPL-09")  # where datagrams are missing, the template may have been in one of them
 VERSION_NAMES = {5: "v5", 9: "v9", 10: "IPFIX"}
+_ROW = len(TABLE_HEAD) + 4  # columns; the longest reason is "forced"
 _ABSOLUTE_TIMES = {f"{side}{unit}" for side in ("flowStart", "flowEnd") for unit in ("Seconds", "Milliseconds", "Microseconds", "Nanoseconds")}
 
 
@@ -36,6 +37,7 @@ class ExportPrinter:
         self.datagrams += 1
         message = self._decoder.feed(datagram.payload, datagram.source, datagram.arrival_ns)
         self.undecoded += message.undecoded
+        title = f"{socket_name(*datagram.source)}, {VERSION_NAMES.get(message.version or 0, '?')}, {message.header.domain}"
         stream, impossible = self._sequences.take(message, datagram.payload)
         excused = _BEFORE_TEMPLATE if stream is not None and stream.incomplete else ()
         where = f"datagram {self.datagrams} of {datagram.source[0]} port {datagram.source[1]}"
@@ -44,9 +46,10 @@ class ExportPrinter:
                 self._tell(where, problem)
         for record, flow in zip(message.flows[:most], self._normaliser.flows(message), strict=False):
             if self.as_table and self.flows == 0:
-                sys.stdout.write(TABLE_HEAD + "\n")
+                sys.stdout.write(f"{TABLE_HEAD:{_ROW}} exporter, version, domain\n")
             self.flows += 1
-            sys.stdout.write((flow_row(flow) if self.as_table else json.dumps(flow_document(message, record, flow))) + "\n")
+            row = f"{flow_row(flow):{_ROW}} {title}" if self.as_table else json.dumps(flow_document(message, record, flow))
+            sys.stdout.write(row + "\n")
         for record in message.options:
             self.options += 1
             if not self.as_table:
@@ -115,7 +118,7 @@ def _envelope(message: Message, record: DataRecord) -> dict[str, Any]:
 
 def _values(record: DataRecord) -> Iterator[tuple[str, Any]]:
     """Each element once; one that occurs more than once as a list."""
-    for name in dict.fromkeys(element.name for element, _ in record.values):
+    for name in dict.fromkeys(element.name for element, _ in record.values if element.name != "paddingOctets"):
         found = [render(element, value) for element, value in record.values if element.name == name]
         yield name, found[0] if len(found) == 1 else found
 

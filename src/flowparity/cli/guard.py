@@ -7,7 +7,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,6 +23,7 @@ BAD_USAGE = 2
 
 # Which errors of the system are the caller's: a wrong path or a lack of rights to it. All others are the system's.
 _CALLERS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EROFS}
+_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # all files are named where they are written; what is left is the output
 _ADVICE = {
     errno.ENOSPC: "make room and run again",
     errno.EDQUOT: "make room and run again",
@@ -54,10 +57,21 @@ def complain(message: str) -> None:
         pass  # nobody is left to be told
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives errors of the system that name no file this one's name: those of writing do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def describe(error: OSError) -> tuple[str, int]:
     """What to say of an error of the system, and the status."""
     what = error.strerror or str(error)
-    where = f"{error.filename}: " if error.filename else ""
+    where = f"{error.filename}: " if error.filename else "the standard output: " if error.errno in _WRITING else ""
     advice = _ADVICE.get(error.errno or 0)
     return f"{where}{what}" + (f"; {advice}" if advice else ""), BAD_USAGE if error.errno in _CALLERS else SYSTEM_FAILED
 
@@ -70,7 +84,7 @@ def guarded(command: Callable[[], object]) -> int:
     except BrokenPipeError:
         status = READER_GONE
     except OSError as error:
-        complain(f"cannot write the output: {describe(error)[0]}")
+        complain(describe(error)[0])
         status = SYSTEM_FAILED
     if status in (READER_GONE, SYSTEM_FAILED):
         _abandon_output()

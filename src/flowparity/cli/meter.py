@@ -98,13 +98,15 @@ def export(
     formats = formats_of(version)
     chosen = profile.resolve(formats)
     collectors = exporting.collectors_of(collector, formats)
+    if backend != "reference":
+        exporting.check_backend(backend)
+    exporting.check_input(backend, input, promiscuous=promiscuous)
     if backend == "reference":
         if clock not in (None, "packet") or filter or backend_option or promiscuous or busy_poll or pace or metrics or trailer:
             options = "--clock wall, --filter, --backend-option, --promiscuous, --busy-poll, --pace, --trailer, --metrics"
             raise UsageError(f"the reference reads captures on packet time: it takes no {options}")
         result: Any = exporting.run_reference_export(Path(input), chosen, collectors, workers=workers, mtu=mtu, nanoseconds=ipfix_ns)
     else:
-        exporting.check_backend(backend)
         result = exporting.run_native_export(
             backend,
             input,

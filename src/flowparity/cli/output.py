@@ -22,7 +22,7 @@ from flowparity.text import ends_text, time_text
 CSV_COLUMNS = (
     *("sourceIPv4Address", "destinationIPv4Address", "sourceIPv6Address", "destinationIPv6Address", "sourceTransportPort", "destinationTransportPort"),
     *("protocolIdentifier", "ipClassOfService", "ingressInterface", "packetDeltaCount", "octetDeltaCount", "flowStartNanoseconds", "flowEndNanoseconds"),
-    *("tcpControlBits", "flowEndReason", "ipTTL", "dot1qVlanId", "dot1qCustomerVlanId", "flowLabelIPv6", "observationDomain"),
+    *("tcpControlBits", "flowEndReason", "ipTTL", "dot1qVlanId", "dot1qCustomerVlanId", "flowLabelIPv6", "observationDomainId"),
     *("icmpTypeCodeIPv4", "icmpTypeCodeIPv6"),
 )
 _REASONS: Mapping[int, str] = {

@@ -25,6 +25,9 @@ Timeout = Annotated[float, typer.Option(help="Seconds without progress after whi
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report for programs.")]
 
 
+_TRUNCATED = "truncated in the capture"  # as the injector says it
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command(rich_help_panel="Traffic")(replay)
@@ -72,6 +75,8 @@ def replay(
     for reason, indices in i.not_sent.items():
         shown = ", ".join(map(str, indices[:10])) + (", …" if len(indices) > 10 else "")
         note(f"not sent, {reason}: {len(indices)} (frames {shown})")
+    if _TRUNCATED in i.not_sent and not trailer:
+        note("a snap length cut these frames when they were captured; --trailer sends what is left of them with their lengths, which 'export --trailer' reads")
     if i.lost:
         note(f"lost behind the injector: {i.lost} frames; is a reader with an XDP program, or GRO, at the other end?")
     return 1 if missing or i.lost else 0

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from flowparity.cli.guard import naming
 from flowparity.cli.options import ProfileChoice, takes_profile
 from flowparity.cli.output import Format, errors_console, progress, record_printer
 from flowparity.errors import UsageError
@@ -89,7 +90,7 @@ def generate(
     with progress(f"writing {packets} packets"):
         traffic.write(target)
     if expected is not None and records is not None:
-        with expected.open("w", encoding="utf-8") as file:
+        with naming(expected), expected.open("w", encoding="utf-8") as file:
             show = record_printer(Format.JSONL, file)
             for record in records:
                 show(record)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flowparity.capture import read_capture
 from flowparity.errors import InputError, UsageError
 from flowparity.fixtures import Fixture, load_fixture
 from flowparity.frame import Frame
@@ -40,6 +41,12 @@ class Case:
     def frames(self) -> list[Frame]:
         """The frames with their metadata. What comes before the place where a capture is cut or damaged counts; InputError if it is none at all."""
         return frames_with(self.capture, self.metadata)
+
+    def check_whole(self) -> None:
+        """Raises the InputError of a capture that is cut or damaged, if it was named by itself and no fixture means it to be."""
+        if self.named and not self.capture.with_suffix(".toml").exists():
+            for _ in read_capture(self.capture):
+                pass
 
 
 def case_of_fixture(fixture: Fixture) -> Case:
