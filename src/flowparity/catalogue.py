@@ -131,14 +131,19 @@ def requirements() -> Mapping[str, Requirement]:
     return found
 
 
+_NEAR = 40  # rules named to somebody who asked for one that there is not
+
+
 def get(rule_id: str) -> Requirement:
     """One rule; a UsageError suggests what was meant when there is none."""
     known = requirements()
     if rule_id in known:
         return known[rule_id]
     group = rule_id.rsplit("-", 1)[0]
-    near = [other for other in known if other.startswith(group + "-")] or sorted({other.rsplit("-", 1)[0] + "-…" for other in known})
-    raise UsageError(f"no rule {rule_id}; known: {', '.join(near[:60])}")
+    family = [other for other in known if other.startswith(rule_id.rstrip("-") + "-")]
+    near = family or [other for other in known if other.startswith(group + "-")] or sorted({other.rsplit("-", 1)[0] + "-…" for other in known})
+    more = ", …" if len(near) > _NEAR else ""
+    raise UsageError(f"no rule {rule_id}; known: {', '.join(near[:_NEAR])}{more}")
 
 
 @cache

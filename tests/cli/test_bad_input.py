@@ -177,6 +177,12 @@ def test_usage(run: Run, arguments: list[str]) -> None:
     run(*arguments).is_one_line(2, "--help")
 
 
+def test_a_family_of_rules_is_listed(run: Run) -> None:
+    run("explain", "S-PRT").is_one_line(2, "S-PRT-1, S-PRT-2", "S-PRT-6")
+    assert "V9-" not in run("explain", "S-PRT").err
+    run("explain", "NO-SUCH").is_one_line(2, ", …")
+
+
 def test_unknown_rule(run: Run) -> None:
     run("explain", "S-LEN-99").is_one_line(2, "S-LEN-99", "S-LEN-1")
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +15,11 @@ from flowparity.errors import UsageError
 from flowparity.harness import engine
 from flowparity.harness.cases import cases_of
 from flowparity.harness.engine import Place, Settings, parity
-from flowparity.harness.interfaces import Link
-from flowparity.harness.live import live_places, places_here
+from flowparity.harness.interfaces import Availability, Link
+from flowparity.harness.live import live_places, places_of_all
 from flowparity.harness.results import Status
+from flowparity.harness.rigs import dpdk
+from flowparity.harness.rigs.dpdk import AfPacketPmdRig, AfXdpPmdRig
 from flowparity.harness.rigs.file import FileRig
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "recorded"
@@ -82,8 +85,20 @@ def test_unknown_places_are_told_what_there_is() -> None:
         pass
 
 
-def test_all_means_what_is_real_and_available() -> None:
-    assert places_here(["pcap", "socket", "netmap"]) == ["socket"]
-    found = places_here(["dpdk", "af_packet"])
-    assert found[0] == "af_packet"
+def test_all_means_what_is_real_and_names_what_is_not_here() -> None:
+    assert places_of_all(["pcap", "socket", "netmap"]) == ["af_packet", "socket", "af_xdp", "dpdk"]
+    found = places_of_all(["dpdk", "af_packet"])
+    assert found[:3] == ["af_packet", "socket", "af_xdp"]
     assert {"dpdk@ring", "dpdk@virtio:4", "dpdk@af_xdp"} < set(found)
+
+
+@pytest.mark.parametrize("rig", [AfPacketPmdRig, AfXdpPmdRig])
+def test_an_ordinary_user_with_little_lockable_memory_hears_so_before_the_run(monkeypatch: pytest.MonkeyPatch, rig: type[AfPacketPmdRig]) -> None:
+    monkeypatch.setattr(dpdk, "_backend", lambda: Availability(True))
+    monkeypatch.setattr(dpdk.VethRig, "probe", lambda self: Availability(True))
+    monkeypatch.setattr(dpdk, "privileged", lambda: False)
+    for limit, ok in ((8 << 20, False), (1 << 30, True), (resource.RLIM_INFINITY, True)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _which, limit=limit: (limit, limit))
+        found = rig().probe()
+        assert found.ok is ok
+        assert ok or ("8192 KiB" in found.reason and "ulimit -l" in found.remedy)

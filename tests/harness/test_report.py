@@ -55,6 +55,19 @@ def test_the_matrix_shows_tier_reason_and_the_shrink_command() -> None:
     assert lines[-1] == "smallest capture: flowparity shrink x.pcap"
 
 
+def test_what_is_not_here_is_called_so_everywhere_and_remarks_name_the_exporter() -> None:
+    out = StringIO()
+    missing = [cell(Status.UNAVAILABLE, reason="no such thing"), Cell("a", "a", "a", "reference", "9", Status.PASS, remarks=("IPFIX-TPL-10: late",))]
+    Console(file=out, width=200).print(Rendered(Results(missing)))
+    text = out.getvalue()
+    assert "pcap: 1 not here: no such thing" in text
+    assert "1 pass, 1 not here" in text
+    assert "unavailable" not in text
+    assert "left out" not in text
+    assert "remarks on reference in 1 cells" in text
+    assert "IPFIX-TPL-10" in text
+
+
 def test_a_narrow_terminal_cuts_nothing() -> None:
     subjects = [f"exporter-number-{i}" for i in range(9)]
     all_of_it = results(*(Cell("lengths/padding", "lengths", "x.pcap", name, version, Status.PASS, Tier.SIM) for name in subjects for version in ("5", "9")))

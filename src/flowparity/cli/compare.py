@@ -33,7 +33,7 @@ Subjects = Annotated[
     typer.Option(
         "--backend",
         help="Backends (live ones over links of their own), 'reference', 'saboteur:FAULT', softflowd, TOML files of exporters "
-        "(docs/adding-an-exporter.md); all: every backend that works here.",
+        "(docs/adding-an-exporter.md); all: every backend; what does not work here is said.",
         metavar="LIST",
     ),
 ]
@@ -209,10 +209,10 @@ def _subjects(text: str) -> tuple[list[str], set[str]]:
         raise UsageError(f"--backend: {text!r} names nothing before or after a comma")
     if names == ["all"]:
         from flowparity import native
-        from flowparity.harness.live import places_here
+        from flowparity.harness.live import places_of_all
 
         here = [each.name for each in native.backends() if each.available]
-        return [*(name for name in ON_FILES if name in here), *places_here(here), "reference"], set()
+        return [*(name for name in ON_FILES if name in here), *places_of_all(here), "reference"], set()
     for name in names:
         open_subject(name)
     return names, set(names)

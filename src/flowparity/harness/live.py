@@ -53,10 +53,9 @@ def _makers() -> dict[str, Maker]:
     )
 
 
-def places_here(available: Iterable[str]) -> list[str]:
-    """The names of all places of backends that are available, but for stand-ins, which have to be named."""
-    available = set(available)
-    return [each for each in (*CARRIERS, *(row.name for row in dpdk.ROWS)) if each.partition("@")[0] in available]
+def places_of_all(available: Iterable[str]) -> list[str]:
+    """The names of all places but for stand-ins, which have to be named; also where the backend does not work here, so that its reason is told, once."""
+    return [*CARRIERS, *((row.name for row in dpdk.ROWS) if "dpdk" in set(available) else ("dpdk",))]
 
 
 @contextmanager

@@ -56,9 +56,9 @@ def _page(results: Results) -> Iterator[str]:
     yield "</table>"
     left = list(reasons(results))
     if left:
-        yield "<h2>Left out, and why</h2><ul>"
-        for subject, count, reason in left:
-            yield f"<li>{escape(subject)}: {count} cells: {escape(reason)}"
+        yield "<h2>Not compared, and why</h2><ul>"
+        for subject, count, word, reason in left:
+            yield f"<li>{escape(subject)}: {count} {word}: {escape(reason)}"
         yield "</ul>"
     yield "</html>"
 

@@ -105,14 +105,19 @@ class Matrix:
         return [tuple(columns) for columns in found.values()]
 
 
-def reasons(results: Results) -> Iterator[tuple[str, int, str]]:
-    """Why cells were left out or are unavailable: (subjects, how many cells of each, reason)."""
-    seen = Counter((cell.subject, cell.reason) for cell in results.cells if cell.reason and cell.status in (Status.LEFT_OUT, Status.UNAVAILABLE))
-    alike: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
-    for (subject, reason), count in sorted(seen.items()):
-        alike[reason, count].append(subject)
-    for (reason, count), subjects in alike.items():
-        yield ", ".join(subjects), count, reason
+_WORDS = {Status.LEFT_OUT: "left out", Status.UNAVAILABLE: "not here"}
+
+
+def reasons(results: Results) -> Iterator[tuple[str, int, str, str]]:
+    """Why cells were left out or could not be had here: (subjects, how many cells of each, which of the two, reason)."""
+    seen = Counter(
+        (cell.subject, _WORDS[cell.status], cell.reason) for cell in results.cells if cell.reason and cell.status in (Status.LEFT_OUT, Status.UNAVAILABLE)
+    )
+    alike: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
+    for (subject, word, reason), count in sorted(seen.items()):
+        alike[word, reason, count].append(subject)
+    for (word, reason, count), subjects in alike.items():
+        yield ", ".join(subjects), count, word, reason
 
 
 def notes(results: Results, most: int = 10) -> Iterator[str]:
@@ -129,7 +134,7 @@ def notes(results: Results, most: int = 10) -> Iterator[str]:
 
 def summary(results: Results) -> str:
     """One line: counts, time, CPU seconds."""
-    counts = ", ".join(f"{results.counts[status]} {status}" for status in _ORDER if results.counts[status])
+    counts = ", ".join(f"{results.counts[status]} {_WORDS.get(status, status.value)}" for status in _ORDER if results.counts[status])
     runs = len({(cell.case, cell.subject) for cell in results.cells if cell.cpu_seconds})
     each = f", {results.cpu_seconds / runs:.3f} each of {runs} runs" if runs else ""
     return f"{counts or 'nothing'} in {results.seconds:.1f} s; subjects used {results.cpu_seconds:.2f} CPU seconds{each}"
@@ -187,13 +192,14 @@ class Rendered:
         """Everything, from the top down."""
         results = self._results
         yield from self._tables(console, options)
-        for subject, count, reason in reasons(results):
-            yield Text(f"{subject}: {count} left out{' each' if ', ' in subject else ''}: {reason}", "dim")
+        for subject, count, word, reason in reasons(results):
+            yield Text(f"{subject}: {count} {word}{' each' if ', ' in subject else ''}: {reason}", "dim")
         for note in notes(results):
             yield Text(note, "yellow")
         if remarked := sum(bool(cell.remarks) for cell in results.cells):
             rules = sorted({remark.partition(":")[0] for cell in results.cells for remark in cell.remarks})
-            yield Text(f"remarks in {remarked} cells on requirements of level SHOULD: {', '.join(rules)} (--strict makes them failures)", "yellow")
+            of = ", ".join(dict.fromkeys(cell.subject for cell in results.cells if cell.remarks))
+            yield Text(f"remarks on {of} in {remarked} cells, requirements of level SHOULD: {', '.join(rules)} (--strict makes them failures)", "yellow")
         yield Text(f"{verdict(results)}: {summary(results)}", "green" if results.exit_code == 0 else "red")
 
 

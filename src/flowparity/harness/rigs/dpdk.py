@@ -10,6 +10,7 @@ each frame's ordinal.
 from __future__ import annotations
 
 import itertools
+import resource
 import socket
 import tempfile
 import zlib
@@ -25,6 +26,7 @@ from flowparity.frame import Frame
 from flowparity.harness.interfaces import Availability, Capabilities, Injection, Injector, Link, Rig, Tier
 from flowparity.harness.rigs.feeder import Feeder
 from flowparity.harness.rigs.hugepages import Hugepages
+from flowparity.harness.rigs.namespace import privileged
 from flowparity.harness.rigs.veth import VethLink, VethRig
 from flowparity.packet import Packet, parse
 
@@ -33,6 +35,7 @@ _LONGEST_WITH_TRAILER = 65_535 - _TRAILER
 _RING_QUEUES = 16
 _ETHERNET = frozenset({1})
 _VETH_MTU = 3498  # the most at which a veth takes a native XDP program
+_LOCKED = 64 << 20  # octets; the rings of both PMDs are below
 _XDP_ROOM = 3648  # octets of a buffer: with its headers it just fits into a page, as an XDP frame must
 _PACE = 20_000.0  # frames per second into the PMDs over kernel interfaces, which lose without saying so above some 100,000
 _FANOUT_TRIES = 4
@@ -289,8 +292,14 @@ class _VethPmdRig(DpdkRig):
 
     def probe(self) -> Availability:
         """Whether DPDK is there and a veth pair can be made."""
-        ours = super().probe()
-        return ours if not ours.ok else VethRig().probe()
+        for found in (super().probe(), VethRig().probe()):
+            if not found.ok:
+                return found
+        limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+        if privileged() or limit == resource.RLIM_INFINITY or limit >= _LOCKED:
+            return Availability(True)
+        reason = f"its rings are locked memory, of which an ordinary user may have {limit >> 10} KiB here"
+        return Availability(False, reason, f"run as root, or raise the limit to {_LOCKED >> 10} KiB (ulimit -l, /etc/security/limits.conf)")
 
     def prefix(self) -> tuple[str, ...]:
         """The way into the namespace."""
