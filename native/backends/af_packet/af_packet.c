@@ -225,10 +225,15 @@ static bool next_block(const struct fp_source *s, struct queue *q)
     }
 }
 
+static const struct sockaddr_ll *address_of(const struct tpacket3_hdr *h)
+{
+    return (const struct sockaddr_ll *)(const void *)((const uint8_t *)h + TPACKET_ALIGN(sizeof *h));
+}
+
 static void describe(const struct fp_source *s, unsigned queue, const struct tpacket3_hdr *h, struct fp_packet *p)
 {
     const uint8_t *data = (const uint8_t *)h + h->tp_mac;
-    const struct sockaddr_ll *from = (const struct sockaddr_ll *)((const uint8_t *)h + TPACKET_ALIGN(sizeof *h));
+    const struct sockaddr_ll *from = address_of(h);
     struct virtio_net_hdr offload;
 
     *p = (struct fp_packet){
@@ -271,8 +276,8 @@ static unsigned take(const struct fp_source *s, unsigned queue, struct queue *q,
     for (; n < max && q->left; q->left--) {
         const struct tpacket3_hdr *h = q->frame;
         /* A frame that the kernel gave up half-way (no virtio-net header can say its offload) leaves its place in the block, with whatever
-         * was there before; it is in tp_drops. */
-        if (h->tp_status & TP_STATUS_USER)
+         * was there before; it is in tp_drops. Outgoing frames come from kernels whose fanout groups cannot leave them out. */
+        if (h->tp_status & TP_STATUS_USER && address_of(h)->sll_pkttype != PACKET_OUTGOING)
             describe(s, queue, h, &packets[n++]);
         q->frame = (struct tpacket3_hdr *)((uint8_t *)h + h->tp_next_offset);
     }

@@ -350,10 +350,14 @@ static int recv_burst(struct fp_source *s, unsigned queue, struct fp_packet *pac
         *now_ns = li_now(CLOCK_REALTIME); /* read first: what was stamped before is in the socket by now, or within the visibility bound */
         int n = take(s, q, max < s->batch ? max : s->batch), rc;
         if (n > 0) {
+            int taken = 0;
             for (int i = 0; i < n; i++)
-                describe(s, queue, &q->messages[i], &q->slots[i], &packets[i]);
-            atomic_fetch_add_explicit(&q->received, (unsigned long)n, memory_order_relaxed);
-            return n;
+                if (q->slots[i].from.sll_pkttype != PACKET_OUTGOING) /* a kernel whose fanout groups cannot leave them out */
+                    describe(s, queue, &q->messages[i], &q->slots[i], &packets[taken++]);
+            atomic_fetch_add_explicit(&q->received, (unsigned long)taken, memory_order_relaxed);
+            if (taken)
+                return taken;
+            continue;
         }
         if (n == -EAGAIN)
             continue;
