@@ -244,6 +244,17 @@ def test_pmds_on_veth(steps: Steps, capture: Path, rig_class: type[DpdkRig]) -> 
     assert ours["flows"] == right["flows"]
 
 
+@as_root
+@pytest.mark.parametrize("port", ["net_af_packet0,iface=near", "net_pcap0,iface=near"])
+def test_frames_that_leave_are_not_received(port: str) -> None:
+    """S-VER-1, through PMDs whose sockets see both directions; and the kernel may have merged what they give (S-SUP-2)."""
+    command = ["unshare", "--net", "sh", "-c", 'echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6; exec "$@"', "sh"]
+    command += [sys.executable, "-m", "tests.dpdk.incoming", port]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"received": 3, "coalesces": True}
+
+
 def test_dealing_keeps_keys_together(capture: Path) -> None:
     """The rig's choice of queues: one for each key, and all of them used."""
     chosen: dict[int, set[int]] = {}

@@ -17,6 +17,7 @@
 #include "eal.h"
 #include "feed.h"
 #include "hello.h"
+#include "incoming.h"
 #include "inject.h"
 #include "port.h"
 #include "spread.h"
@@ -72,9 +73,9 @@ static const struct driver {
     {"net_vhost", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 0},
     {"net_memif", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 0},
     {"net_null", FP_TIER_VDEV, UNIT_NONE, UNIT_NONE, 0, 0},
-    {"net_af_packet", FP_TIER_KERNEL, UNIT_NONE, UNIT_NONE, 0, 0},
-    {"net_af_xdp", FP_TIER_KERNEL, UNIT_NONE, UNIT_NONE, 0, 0},
-    {"net_tap", FP_TIER_KERNEL, UNIT_NONE, UNIT_NONE, 0, 0},
+    {"net_af_packet", FP_TIER_KERNEL, UNIT_NONE, UNIT_NONE, FP_CAP_COALESCES, 0},
+    {"net_af_xdp", FP_TIER_KERNEL, UNIT_NONE, UNIT_NONE, FP_CAP_COALESCES, 0},
+    {"net_tap", FP_TIER_KERNEL, UNIT_NONE, UNIT_NONE, FP_CAP_COALESCES, 0},
     {"", FP_TIER_HW, UNIT_TICKS, UNIT_TICKS, FP_CAP_DROPS_KNOWN, 0},
 };
 
@@ -148,6 +149,8 @@ static void fill_caps(const struct fp_source *s, const struct driver *d, const c
     };
     if (!s->finite && !s->fed)
         caps->flags |= FP_CAP_LIVE;
+    if (s->port.interface[0])
+        caps->flags |= FP_CAP_COALESCES; /* the kernel's GRO and a veth peer's segmentation, of which no PMD tells (S-SUP-2) */
     if (s->fed)
         caps->flags |= FP_CAP_WIRE_LENGTH | FP_CAP_DROPS_KNOWN | FP_CAP_STAMPS_SEQUENCE;
     if (s->fed || s->unit == UNIT_US) {
@@ -205,12 +208,14 @@ static int check_all_read(const struct fp_source *s, uint16_t nrx, char *err)
 static int open_locked(const struct fp_host *host, const struct fp_open_args *args, struct fp_source *s, struct fp_caps *caps, char *err)
 {
     const char *input = args->input, *hello = host->option(args, "hello");
+    struct incoming incoming;
     char vdev[4096 + 64];
     bool toeplitz;
     int spread = spread_option(host, args, &toeplitz, err), rc;
 
     if (spread < 0)
         return spread;
+    incoming_before(&incoming);
     if (strncmp(input, FEED_PREFIX, strlen(FEED_PREFIX)) == 0) {
         s->fed = true;
         rc = feed_open(host, args, input + strlen(FEED_PREFIX), sizeof(struct fp_segment), &s->feed, &s->port, err);
@@ -233,6 +238,12 @@ static int open_locked(const struct fp_host *host, const struct fp_open_args *ar
     if ((rc = port_start(host, args, &s->port, nrx, s->fed ? 0 : nrx, sizeof(struct fp_segment) + sizeof(struct feed_note), err)) < 0 ||
         (rc = check_all_read(s, nrx, err)) < 0)
         return rc;
+    if (s->port.interface[0] && strcmp(s->port.driver, "net_af_xdp") != 0) {
+        rc = incoming_only(&incoming, &s->port);
+        if (rc < 0 || (rc == 0 && strcmp(s->port.driver, "net_af_packet") == 0))
+            return host->fail(err, rc < 0 ? rc : -ENOTSUP, "dpdk: port %s: outgoing frames of %s cannot be told from incoming ones%s%s",
+                              s->port.name, s->port.interface, rc < 0 ? ": " : "", rc < 0 ? strerror(-rc) : "");
+    }
     const struct driver *d = drivers;
     while (strncmp(s->port.driver, d->name, strlen(d->name)) != 0)
         d++;
