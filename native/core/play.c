@@ -45,7 +45,7 @@ static int64_t wait_until(const struct fp_player *p, int64_t due)
 {
     int64_t now = monotonic();
 
-    while (due - now > SPIN && !__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE)) {
+    while (fp_earlier(due, now) > SPIN && !__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE)) {
         int64_t wake = fp_min(due - SPIN, now + NAP);
         struct timespec t = {.tv_sec = wake / FP_SECOND, .tv_nsec = wake % FP_SECOND};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
@@ -53,7 +53,7 @@ static int64_t wait_until(const struct fp_player *p, int64_t due)
     }
     while (now < due && !__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE))
         now = monotonic();
-    return fp_max(now - due, 0);
+    return fp_max(fp_earlier(now, due), 0);
 }
 
 static bool give_up(struct fp_player *p, struct fp_play_result *result, uint64_t index, int reason)
@@ -149,16 +149,25 @@ static int send_now(struct fp_player *p, const struct fp_packet *frames, const u
     return 0;
 }
 
+/* The time `ns` nanoseconds behind `start`; what lies beyond the range is its end. */
+static int64_t behind(int64_t start, double ns)
+{
+    if (ns >= 0x1p63)
+        return INT64_MAX;
+    return ns < -0x1p63 ? INT64_MIN + 1 : fp_later(start, (int64_t)ns);
+}
+
 /* When a frame shall leave: by the rate, or by its own time; INT64_MIN = now. */
 static int64_t due_of(struct fp_player *p, int64_t start, uint64_t ordinal, const struct fp_packet *f)
 {
     if (p->config.rate_pps > 0)
-        return start + (int64_t)((double)ordinal * 1e9 / p->config.rate_pps);
+        return behind(start, (double)ordinal * 1e9 / p->config.rate_pps);
     if (p->config.speed <= 0)
         return INT64_MIN;
     if (p->first_ts == FP_NS_NONE)
         p->first_ts = f->ts_ns;
-    return start + (int64_t)((double)(f->ts_ns - p->first_ts) / p->config.speed);
+    __extension__ typedef __int128 i128;
+    return behind(start, (double)((i128)f->ts_ns - p->first_ts) / p->config.speed);
 }
 
 static int play_burst(struct fp_player *p, const struct fp_packet *burst, unsigned n, int64_t start, uint64_t *offered,
@@ -179,7 +188,7 @@ static int play_burst(struct fp_player *p, const struct fp_packet *burst, unsign
             int64_t late = wait_until(p, due);
             if (late > result->worst_lateness_ns)
                 result->worst_lateness_ns = late;
-            while (done + count < (unsigned)kept && due_of(p, start, *offered + count, &frames[done + count]) <= due + late)
+            while (done + count < (unsigned)kept && due_of(p, start, *offered + count, &frames[done + count]) <= fp_later(due, late))
                 count++;
         }
         if (__atomic_load_n(&p->stop, __ATOMIC_ACQUIRE))

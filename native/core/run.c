@@ -29,6 +29,7 @@ struct fp_run {
     bool dispatch;      /* one queue, dealt out by flow hash */
     bool asked;         /* to end; a worker's error does not ask, it only stops the others */
     struct fp_ending ending;
+    pthread_mutex_t asking; /* for the source's counters: its stats and xstats run one at a time */
     bool ran;
     int64_t final_clock;
     uint64_t reader_cpu_ns;
@@ -203,6 +204,7 @@ int fp_run_open(const struct fp_config *config, struct fp_run **out, char *err)
     if (!r)
         return fp_host.fail(err, -ENOMEM, "out of memory");
     r->config = *config;
+    pthread_mutex_init(&r->asking, NULL);
     r->host = config->trailer ? &fp_replay_host : &fp_host;
     r->final_clock = FP_NS_NONE;
     r->plugin = fp_load(config->backend, err);
@@ -395,12 +397,19 @@ void fp_run_snapshot(struct fp_run *r, unsigned worker, struct fp_account *accou
 void fp_run_source_stats(struct fp_run *r, struct fp_stats *out)
 {
     *out = (struct fp_stats){.received = UINT64_MAX, .dropped = UINT64_MAX};
+    pthread_mutex_lock(&r->asking);
     r->plugin->backend.stats(r->source, out);
+    pthread_mutex_unlock(&r->asking);
 }
 
 int fp_run_xstats(struct fp_run *r, char *text, size_t len)
 {
-    return r->plugin->backend.xstats(r->source, text, len);
+    int rc;
+
+    pthread_mutex_lock(&r->asking);
+    rc = r->plugin->backend.xstats(r->source, text, len);
+    pthread_mutex_unlock(&r->asking);
+    return rc;
 }
 
 void fp_run_caps(const struct fp_run *r, struct fp_caps *out)

@@ -485,3 +485,26 @@ def test_a_snap_length_is_honoured_whatever_the_backend_makes_of_it(workers: int
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_snap_length_cuts_captures(tmp_path: Path, workers: int) -> None:
     assert export(capture(tmp_path / "a.pcap", 100), (), snaplen=20, workers=workers).accounting.malformed == 100
+
+
+@pytest.mark.parametrize("how", [{"speed": 1e300}, {"speed": 1e-300}, {"rate_pps": 1e-300}])
+def test_a_schedule_beyond_all_time(how: dict[str, float]) -> None:
+    """What is due behind the last nanosecond is waited for, not sent at once, and a stop ends it; what was due before the first is overdue."""
+    frames = [udp(0, LAST), udp(1, -LAST)] if "speed" in how else [udp(0), udp(1)]
+    if how == {"speed": 1e-300}:
+        frames.reverse()
+    with Exporter(RunConfig("memory", "pipe:schedule")) as exporter:
+        thread = threading.Thread(target=exporter.run)
+        thread.start()
+        player = Player("memory", "pipe:schedule")
+        sent: list[int] = []
+        feeder = threading.Thread(target=lambda: sent.append(player.play(frames, **how).sent))
+        feeder.start()
+        while exporter.snapshot().accounting.received == 0:
+            thread.join(0.01)
+        if how != {"speed": 1e300}:
+            feeder.join(0.1)
+            player.stop()
+        feeder.join(30)
+        thread.join(30)
+    assert sent == [2 if how == {"speed": 1e300} else 1]

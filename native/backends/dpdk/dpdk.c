@@ -27,7 +27,7 @@
 #define SPINS         256          /* empty polls before the thread sleeps */
 #define NAP_NS        20000        /* then */
 #define QUIET_NS      50000000     /* after stop: this long without a frame is the end */
-#define STOP_FRAMES   65536        /* after stop: at most so many frames a queue are taken as accepted before it */
+#define STOP_FRAMES   65536        /* after stop: at most so many frames a queue are taken as accepted before it; of a NIC its ring */
 #define LINK_CHECK_NS 200000000    /* between looks at the link while idle */
 #define CALIBRATE_NS  100000000    /* between the two readings at open */
 #define FEED_PREFIX   "feed:"
@@ -51,7 +51,7 @@ struct fp_source {
     bool fed, finite, hello, busy, watch_link;
     enum unit unit;
     uint8_t ts_source;
-    uint32_t flags, snaplen;
+    uint32_t flags, snaplen, stop_frames;
     int ts_offset;
     uint64_t ts_flag;
     _Atomic bool stopping, peer_gone, drained; /* drained: a dealt-out input is at its end */
@@ -250,6 +250,7 @@ static int open_locked(const struct fp_host *host, const struct fp_open_args *ar
     if (!s->fed && !s->finite && (rc = port_wait_link(host, args, &s->port, err)) < 0)
         return rc;
     s->watch_link = strcmp(d->name, "net_virtio_user") == 0 && !strstr(input, "server=1");
+    s->stop_frames = d->tier == FP_TIER_HW ? s->port.descriptors : STOP_FRAMES;
     find_clock(s, d);
     fill_caps(s, d, input, caps);
     return s->fed ? feed_go(host, &s->feed, err) : 0;
@@ -354,7 +355,7 @@ static void fill(const struct fp_source *s, struct queue *q, unsigned queue, str
     } else if (s->finite && s->port.nrx == 1) {
         p->seq = s->spread.on ? ((const struct feed_note *)RTE_PTR_ADD(rte_mbuf_to_priv(m), sizeof(struct fp_segment)))->seq : q->received;
     }
-    q->received++;
+    __atomic_store_n(&q->received, q->received + 1, __ATOMIC_RELAXED); /* one writer; stats reads it */
 }
 
 /* Answers and removes hellos from a burst, and minds the bye; the number of frames left. */
@@ -419,14 +420,17 @@ static int at_end(struct fp_source *s, unsigned queue, bool gone, char *err)
     return 0;
 }
 
-/* A burst dealt out in software: from the worker's own ring, else from the port if it is nobody else's turn. */
-static unsigned take_dealt(struct fp_source *s, unsigned queue, struct rte_mbuf **mbufs, unsigned max)
+/* A burst dealt out in software: from the worker's own ring, else from the port if it is nobody else's turn. `*looked` is false if it was,
+ * for then frames may be in its hands. */
+static unsigned take_dealt(struct fp_source *s, unsigned queue, struct rte_mbuf **mbufs, unsigned max, bool *looked)
 {
     struct spread *d = &s->spread;
     unsigned count = rte_ring_sc_dequeue_burst(d->rings[queue], (void **)mbufs, max, NULL);
 
+    *looked = false;
     if (count || atomic_flag_test_and_set_explicit(&d->turn, memory_order_acquire))
         return count;
+    *looked = true;
     if (rte_ring_empty(d->rings[queue])) {
         count = rte_eth_rx_burst(s->port.id, 0, mbufs, (uint16_t)max);
         if (!count && s->finite && file_ended(s))
@@ -441,10 +445,10 @@ static unsigned take_dealt(struct fp_source *s, unsigned queue, struct rte_mbuf 
     return count;
 }
 
-static unsigned take(struct fp_source *s, unsigned queue, struct rte_mbuf **mbufs, unsigned max)
+static unsigned take(struct fp_source *s, unsigned queue, struct rte_mbuf **mbufs, unsigned max, bool *looked)
 {
     if (unlikely(s->spread.on))
-        return take_dealt(s, queue, mbufs, max);
+        return take_dealt(s, queue, mbufs, max, looked);
     unsigned count = rte_eth_rx_burst(s->port.id, (uint16_t)queue, mbufs, (uint16_t)max);
     return unlikely(s->hello) && count ? answer_hellos(s, queue, mbufs, count) : count;
 }
@@ -463,7 +467,7 @@ static int dpdk_recv(struct fp_source *s, unsigned queue, struct fp_packet *pack
 {
     struct queue *q = &s->queues[queue];
     struct rte_mbuf *mbufs[BURST];
-    int64_t begin = 0;
+    int64_t begin = 0, empty_ns = FP_NS_NONE;
     unsigned count;
 
     eal_thread_enter();
@@ -472,9 +476,13 @@ static int dpdk_recv(struct fp_source *s, unsigned queue, struct fp_packet *pack
         return FP_END;
     for (unsigned spins = 0;; spins++) {
         bool gone = atomic_load_explicit(&s->peer_gone, memory_order_acquire);
-        count = take(s, queue, mbufs, RTE_MIN(max, s->finite ? FILE_BURST : (unsigned)BURST));
+        bool looked = true;
+        int64_t before = clock_now(CLOCK_REALTIME);
+        count = take(s, queue, mbufs, RTE_MIN(max, s->finite ? FILE_BURST : (unsigned)BURST), &looked);
         if (count)
             break;
+        if (looked) /* a frame that comes after the look is stamped after `before` */
+            empty_ns = before;
         int rc = at_end(s, queue, gone, err);
         if (rc > 0)
             q->ended = true;
@@ -486,9 +494,9 @@ static int dpdk_recv(struct fp_source *s, unsigned queue, struct fp_packet *pack
             break;
         idle(s, spins);
     }
-    int64_t now = s->finite || s->fed ? FP_NS_NONE : clock_now(CLOCK_REALTIME);
+    int64_t now = s->finite || s->fed ? FP_NS_NONE : count ? clock_now(CLOCK_REALTIME) : empty_ns;
     *now_ns = now;
-    if (s->unit == UNIT_TICKS && now - q->ticks.ns > CLOCK_PERIOD)
+    if (s->unit == UNIT_TICKS && now != FP_NS_NONE && now - q->ticks.ns > CLOCK_PERIOD)
         ticks_calibrate(&q->ticks, read_device_clock, &s->port, clock_now);
     for (unsigned i = 0; i < count; i++) {
         if (i + 2 < count)
@@ -499,7 +507,7 @@ static int dpdk_recv(struct fp_source *s, unsigned queue, struct fp_packet *pack
     if (unlikely(atomic_load_explicit(&s->stopping, memory_order_relaxed)) && count) {
         q->last_ns = clock_now(CLOCK_MONOTONIC);
         q->after_stop += count;
-        q->ended = q->after_stop >= STOP_FRAMES;
+        q->ended = q->after_stop >= s->stop_frames;
     }
     return (int)count;
 }
@@ -542,7 +550,7 @@ static int dpdk_stats(struct fp_source *s, struct fp_stats *out)
     if (rc < 0)
         return rc;
     for (unsigned i = 0; i < s->nqueues; i++)
-        received += s->queues[i].received;
+        received += __atomic_load_n(&s->queues[i].received, __ATOMIC_RELAXED);
     *out = (struct fp_stats){
         .received = received,
         .dropped = known ? stats.imissed + stats.rx_nombuf + atomic_load(&s->spread.lost) : UINT64_MAX,

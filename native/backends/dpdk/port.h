@@ -32,7 +32,7 @@ struct port {
     char interface[IFNAMSIZ];        /* of the kernel, under a vdev with iface=; "" if none */
     const char *driver;
     struct rte_eth_dev_info info;
-    uint16_t nrx, ntx, mtu;
+    uint16_t nrx, ntx, mtu, descriptors;
     uint64_t rx_offloads;
     bool hashed; /* the PMD spreads by RSS */
     struct rte_mempool *pools[FP_MAX_QUEUES];
@@ -324,6 +324,7 @@ static int port_start(const struct fp_host *host, const struct fp_open_args *arg
                           nrx, ntx, strerror(-rc), port_said(said, sizeof(said)));
     p->started = true;
     p->nrx = nrx;
+    p->descriptors = nrxd;
     p->ntx = ntx;
     p->rx_offloads = conf.rxmode.offloads;
     if (!p->mtu)

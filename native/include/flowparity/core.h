@@ -15,6 +15,10 @@
 
 #include "flowparity/backend.h"
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || UINTPTR_MAX != UINT64_MAX
+#error "flowparity: the core is written for 64-bit little-endian machines (x86-64, arm64, riscv64); this compiler makes code for another"
+#endif
+
 /* cdef begin */
 enum fp_format { FP_V5 = 5, FP_V9 = 9, FP_IPFIX = 10 };
 enum fp_sampling { FP_SAMPLE_ALL, FP_SAMPLE_SYSTEMATIC, FP_SAMPLE_RANDOM };
