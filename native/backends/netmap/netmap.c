@@ -51,7 +51,7 @@ static int netmap_probe(const struct fp_host *host, struct fp_caps *caps, char *
     close(fd);
     *caps = (struct fp_caps){
         .size = sizeof *caps,
-        .flags = FP_CAP_LIVE | FP_CAP_HOLDS_BURSTS | FAULT(12, 0u, FP_CAP_EXACT_TIME), /* 12: takes the ring's time for the packets' */
+        .flags = FP_CAP_LIVE | FAULT(12, 0u, FP_CAP_EXACT_TIME), /* 12: takes the ring's time for the packets' */
         .tier =
             dlsym(RTLD_DEFAULT, "fp_netmap_sim") != NULL ? FP_TIER_SIM : machine_tier(FP_TIER_HW), /* only the stand-in has that symbol */
         .ts_source = FP_TS_SYNC,

@@ -11,10 +11,16 @@
  *  - Functions return 0 or a count on success and -errno on failure, with one line in the caller's `err` buffer that says what to do. They
  * never print, never exit, never install signal handlers.
  *  - `abi` and `size` come first in every ops struct; the core refuses another `abi` and treats members beyond `size` as NULL. An op
- * documented as optional may be NULL: the core supplies the default. Use designated initialisers.
+ * documented as optional may be NULL: the core supplies the default. Use designated initialisers. Structs with a `size` grow only at their
+ * end. One that the plug-in fills (caps) is assigned as a whole, with the `size` that the plug-in was built with: there is room for FP_ROOM
+ * octets, of which the core takes what it knows. A struct without `size` never changes under one `abi`.
+ *  - What fp_open_args points to (input, filter, options, stop, object) stays as it is until close; the struct itself only until open
+ * returns.
  *  - Lengths are octets, times are nanoseconds since the UNIX epoch in the clock domain of the packets' timestamps.
- *  - One thread calls `recv` and `release` for a given queue; different queues are called from different threads at the same time. `stats`
- * and `stop` may be called from any thread while queues run. `open` and `close` are called from one thread with no queue running.
+ *  - One thread calls `recv` and `release` for a given queue; different queues are called from different threads at the same time. Every
+ * recv that gave frames is followed by one release of just these before the next recv of that queue, also when the run fails. `stats`,
+ * `xstats` and `stop` may be called from any thread while queues run, `stats` and `xstats` by one thread at a time, `stop` once. `open` and
+ * `close` are called from one thread with no queue running.
  */
 #ifndef FLOWPARITY_BACKEND_H
 #define FLOWPARITY_BACKEND_H
@@ -74,7 +80,7 @@ struct fp_packet {
     int64_t ts_ns;       /* FP_NS_NONE: the backend cannot tell, the core takes the burst's now_ns */
     struct fp_tag tags[2];
     uint32_t interface; /* for input_interface = source; 0 if unknown */
-    uint32_t rss;       /* the NIC's flow hash; 0 if none */
+    uint32_t rss;       /* the NIC's flow hash, for who looks at a backend alone: the core has its own; 0 if none */
     uint16_t segments;  /* super-packet: number of wire segments coalesced here; 0 and 1 both mean one */
     uint16_t queue;
     bool rejected;                 /* by the user's filter: received and filtered, its time counts (S-VER-2, S-TIM-2) */
@@ -90,7 +96,6 @@ struct fp_packet {
 #define FP_CAP_SPLITS          (1u << 4) /* packets of one key may reach several queues (S-CMP-2) */
 #define FP_CAP_LIVE            (1u << 5) /* no end of input: runs until stopped */
 #define FP_CAP_INTERFACE       (1u << 6) /* gives fp_packet.interface */
-#define FP_CAP_HOLDS_BURSTS    (1u << 7) /* several bursts of a queue may be held before release */
 #define FP_CAP_STAMPS_SEQUENCE (1u << 8) /* gives fp_packet.seq */
 #define FP_CAP_LOSES_TAGS      (1u << 9) /* tags that the card or the kernel took out of a frame may not arrive (S-LNK-2) */
 
@@ -162,29 +167,32 @@ struct fp_backend_ops {
     int (*open)(const struct fp_host *, const struct fp_open_args *, struct fp_source **, struct fp_caps *caps, char *err);
 
     /* Takes up to `max` frames of a queue, waiting at most `wait_ms` for the first (0 = do not wait). Returns their number; 0 = none came;
-     * FP_END; or -errno with `err`. `*now_ns` is set to the present time in the packets' clock domain (FP_NS_NONE in replay): with frames
-     * for the judgement of their stamps (max_clock_step), without any such that every frame stamped before now - visibility has been
-     * delivered (S-TIM-4). */
+     * FP_END; or -errno with `err`. `*now_ns` is set at every call, with frames too, to the present time in the packets' clock domain
+     * (FP_NS_NONE: a file, a replay, or not known this time): with frames for the judgement of their stamps (max_clock_step), which is left
+     * out without it; without any such that every frame stamped before now - visibility has been delivered (S-TIM-4), so it is read
+     * before the look that found nothing. Errors end the run; what was received is exported. */
     int (*recv)(struct fp_source *, unsigned queue, struct fp_packet *, unsigned max, int wait_ms, int64_t *now_ns, char *err);
 
     /* Gives the frames of one recv back, all of them, in order. Optional: nothing to give back. */
     void (*release)(struct fp_source *, unsigned queue, struct fp_packet *, unsigned count);
 
-    /* Stops accepting new frames; afterwards recv delivers what had been accepted and then FP_END. Optional for sources that end by
-     * themselves (the core then just stops). */
+    /* Stops accepting new frames; afterwards recv delivers what had been accepted and then FP_END. A source that says no FP_END for two
+     * seconds is then asked without waiting, and left when nothing is at hand, at the latest after 2^20 frames of a queue. Optional for
+     * sources that end by themselves (the core then just stops). */
     int (*stop)(struct fp_source *, char *err);
 
     /* Counters since open, over all queues. Optional: received is counted by the core, dropped is unknown. */
     int (*stats)(struct fp_source *, struct fp_stats *);
 
-    /* Text "name=value\n…" of every counter the framework has, for the accounting; returns octets written (< len). Optional. */
+    /* Text "name=value\n…" of every counter the framework has, for the accounting, ended by a NUL; returns its octets without that (< len).
+     * Optional. */
     int (*xstats)(struct fp_source *, char *text, size_t len);
 
     void (*close)(struct fp_source *);
 };
 
 /* Transmit side: the same frameworks as injectors. `ts_ns` of a packet is the time it must carry; `due_ns` is CLOCK_MONOTONIC, when it
- * shall leave (0 = now). */
+ * shall leave (0 = now); the core's player keeps the schedule itself and gives NULL. */
 struct fp_injector; /* the backend defines it */
 
 struct fp_injector_caps {
