@@ -6,8 +6,9 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +35,8 @@ _FIELDS = (
 _MILLISECOND = 1_000_000
 _UPTIME = 2**32  # milliseconds
 _CLONE_NEWNET = 0x4000_0000
+_OVERHEAD = 1024  # octets
+_PATIENCE = 120  # seconds until a test gives up; nothing is expected to take so long
 T = TypeVar("T")
 
 
@@ -45,12 +48,12 @@ class Row:
     backend: str
     carrier: str = "txtime"
     options: Mapping[str, str] = field(default_factory=dict)
-    rate_pps: float | None = None  # what it takes without loss, where that is less than the sender gives
+    window: int | None = None  # octets of frames that it holds unread, where that is less than a capture
 
 
 ROWS = (
     Row("af_packet", "af_packet"),
-    Row("socket-default", "socket", options={"mode": "default"}, rate_pps=2000),
+    Row("socket-default", "socket", options={"mode": "default"}, window=96_000),
     Row("socket-tuned", "socket", options={"mode": "tuned"}),
     Row("af_xdp-native", "af_xdp", "metadata", {"mode": "native"}),
     Row("af_xdp-generic", "af_xdp", "metadata", {"mode": "generic"}),
@@ -143,6 +146,40 @@ def in_band(frames: Sequence[Frame]) -> list[Frame]:
     return out
 
 
+def _caught_up(exporter: Exporter, count: int) -> None:
+    """Waits until the exporter has received so many packets; a super-packet is as many as it has segments."""
+    end = time.monotonic() + _PATIENCE
+    while (account := exporter.snapshot().accounting).received - account.metered + account.metered_packets < count:
+        assert time.monotonic() < end, f"{account.received} frames of {count} were received"
+        time.sleep(0.002)
+
+
+def windows(frames: Sequence[Frame], octets: int) -> Iterator[list[Frame]]:
+    """The frames in pieces of at most so many octets, with what the kernel adds to each."""
+    piece: list[Frame] = []
+    for frame in frames:
+        if piece and sum(len(each.data) + _OVERHEAD for each in (*piece, frame)) > octets:
+            yield piece
+            piece = []
+        piece.append(frame)
+    yield piece
+
+
+def _inject(link: VethLink, frames: Sequence[Frame], exporter: Exporter, window: int | None) -> Injection:
+    assert link.transmit is not None
+    player = Player("af_packet", link.transmit, link.injector_options)
+    if window is None:
+        return player.play(frames, trailer=link.trailer, timeout=20)
+    sent, not_sent = 0, dict[str, tuple[int, ...]]()
+    for piece in windows(frames, window):
+        done = player.play(piece, trailer=link.trailer, timeout=20)
+        sent += done.sent
+        for reason, indices in done.not_sent.items():
+            not_sent[reason] = not_sent.get(reason, ()) + indices
+        _caught_up(exporter, sent)
+    return Injection(sent, not_sent)
+
+
 def play(
     link: VethLink,
     namespace: Namespace,
@@ -150,10 +187,13 @@ def play(
     frames: Sequence[Frame],
     *,
     formats: Sequence[str] = FORMATS,
-    rate_pps: float | None = None,
-    act: Callable[[], object] | None = None,
+    window: int | None = None,
+    act: Callable[[Callable[[int], None]], object] | None = None,
 ) -> Played:
-    """Runs the exporter on the link's receiving end while the frames are played into the other, and `act` is called. The link is entered already."""
+    """Runs the exporter on the link's receiving end while the frames are played into the other, never more than `window` octets ahead of it.
+
+    `act` is called then; what it gets waits until so many packets in all were received. The link is entered already.
+    """
 
     def work() -> Played:
         collectors = {name: Collector() for name in formats}
@@ -165,10 +205,9 @@ def play(
                 thread = threading.Thread(target=lambda: results.append(exporter.run()))
                 thread.start()
                 try:
-                    assert link.transmit is not None
-                    injection = Player("af_packet", link.transmit, link.injector_options).play(frames, trailer=link.trailer, rate_pps=rate_pps, timeout=20)
+                    injection = _inject(link, frames, exporter, window)
                     if act is not None:
-                        act()
+                        act(lambda count: _caught_up(exporter, count))
                 finally:
                     exporter.stop()
                     thread.join()
@@ -262,4 +301,4 @@ def run_case(rig: VethRig, row: Row, case: Case, *, workers: int = 1, options: M
         filter=case.fixture.run.get("filter") if case.fixture is not None else None,
     )
     with rig.link(case.capture, queues=queues, ordinals=workers > 1) as link:
-        return verdict(case, frames, play(link, rig.namespace, config, in_band(frames), formats=case.formats, rate_pps=row.rate_pps))
+        return verdict(case, frames, play(link, rig.namespace, config, in_band(frames), formats=case.formats, window=None if config.filter else row.window))

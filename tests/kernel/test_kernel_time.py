@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from flowparity.harness.rigs.veth import VethLink, VethRig
 from flowparity.native import RunConfig
 from flowparity.profile import Profile
 from flowparity.view import view
-from tests.kernel.bench import ROWS, Case, Row, all_cases, in_band, inside, play, reference_records, save, verdict, why_left_out
+from tests.kernel.bench import ROWS, Case, Row, all_cases, in_band, inside, play, reference_records, save, verdict, why_left_out, windows
 from tests.kernel.driver import source
 from tests.kernel.packets import complete, frames, tcp, udp
 from tests.kernel.probes import Mouth, Sent
@@ -28,7 +27,6 @@ from tests.kernel.tap import Tap
 
 Rigs = Callable[[str], VethRig]
 _TOPICS = ("recorded", "vlan")
-_PAUSE = 64  # frames after which the slowest row gets time to read
 _SHORTEST = 14
 
 
@@ -44,13 +42,14 @@ def _config(row: Row, case: Case) -> RunConfig:
     return RunConfig(row.backend, "", case.profile, options=row.options, huge_pages=False)
 
 
-def _send(link: VethLink, every: Sequence[Frame], out: list[Sent], pps: float | None) -> None:
+def _send(link: VethLink, every: Sequence[Frame], out: list[Sent], window: int | None, wait_for: Callable[[int], None]) -> None:
     assert link.transmit is not None
     with Mouth(link.transmit) as mouth:
-        for frame in every:
-            mouth.send(frame.data)
-            if pps is not None and len(mouth.sent) % _PAUSE == 0:
-                time.sleep(_PAUSE / pps)
+        for piece in windows(every, window) if window is not None else [every]:
+            for frame in piece:
+                mouth.send(frame.data)
+            if window is not None:
+                wait_for(len(mouth.sent))
         out += mouth.sent
 
 
@@ -61,7 +60,7 @@ def test_on_kernel_time(rigs: Rigs, row: Row, case: Case) -> None:
     with rig.link(case.capture) as link:
         assert link.times == "none"
         tolerance = inside(rig.namespace, lambda: _tolerance(row, link.receive))
-        played = play(link, rig.namespace, _config(row, case), [], formats=case.formats, act=lambda: _send(link, every, sent, row.rate_pps))
+        played = play(link, rig.namespace, _config(row, case), [], formats=case.formats, act=lambda wait_for: _send(link, every, sent, row.window, wait_for))
     assert played.problems == []
     assert played.result.accounting.broken() == []
     assert played.result.accounting.received == len(every)
@@ -114,7 +113,7 @@ def _with_offloads(rig: VethRig, row: Row, case: Case) -> tuple[int, int]:
             assert verdict(case, case.frames, played) == []
             return len(every), played.result.accounting.received
         with inside(rig.namespace, lambda: Tap(link.receive)) as tap:
-            played = play(link, rig.namespace, _config(row, case), every, formats=case.formats, rate_pps=row.rate_pps)
+            played = play(link, rig.namespace, _config(row, case), every, formats=case.formats, window=row.window)
             heard = tap.frames()
     assert played.injection.sent == sum(each.segments for each in heard) == len(every)
     assert verdict(case, heard, played) == []

@@ -167,4 +167,4 @@ def test_loss_that_nobody_reports_is_shown(rigs: Rigs, row: Row) -> None:
 
 def _with(link: VethLink, rig: VethRig, config: RunConfig, act: Callable[[], object]) -> Played:
     """As `play`, but what arrives is sent by `act`."""
-    return play(link, rig.namespace, config, [], formats=("ipfix",), act=act)
+    return play(link, rig.namespace, config, [], formats=("ipfix",), act=lambda _: act())
