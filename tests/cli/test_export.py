@@ -154,23 +154,25 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path, number: signal.Signals) 
 DEAF = "from flowparity import cli, native; native.Exporter.stop = lambda self: None; cli.main()"
 
 
-def blocked_export(tmp_path: Path, port: int, program: Sequence[str] = PROGRAM) -> tuple[subprocess.Popen[str], int]:
+def blocked_export(tmp_path: Path, port: int, program: Sequence[str] = PROGRAM, before: signal.Handlers = signal.SIG_DFL) -> tuple[subprocess.Popen[str], int]:
     """An export whose source neither gives anything nor ends, and the descriptor that ends it."""
     capture = tmp_path / "long.pcap"
     os.mkfifo(capture)
     feeder = os.open(capture, os.O_RDWR)
     os.write(feeder, SMALL.read_bytes())
     command = [*program, "export", "--input", str(capture), "--collector", f"127.0.0.1:{port}", "--json"]
-    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    dealt_with = {"preexec_fn": lambda: signal.signal(signal.SIGINT, before)}
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **dealt_with)
     while fcntl.ioctl(feeder, termios.FIONREAD, bytes(4)) != bytes(4):  # until all was read
         assert process.poll() is None
         time.sleep(0.01)
     return process, feeder
 
 
-def test_a_volley_of_signals_is_one(tmp_path: Path, collector: Collector) -> None:
-    """A held Ctrl-C used to free the exporter while it ran."""
-    process, feeder = blocked_export(tmp_path, collector.address[1])
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN], ids=["foreground", "background"])
+def test_a_volley_of_signals_is_one(tmp_path: Path, collector: Collector, before: signal.Handlers) -> None:
+    """A held Ctrl-C used to free the exporter while it ran. A background job of a shell starts with SIGINT ignored."""
+    process, feeder = blocked_export(tmp_path, collector.address[1], before=before)
     with process:
         for _ in range(8):
             process.send_signal(signal.SIGINT)

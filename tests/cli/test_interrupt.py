@@ -56,6 +56,7 @@ def test_grandchildren_end_with_parity(tmp_path: Path, number: signal.Signals) -
         out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
     assert "Traceback" not in out + err
+    assert number != signal.SIGINT or err == "flowparity: interrupted\n"
     grandchild = int(pid_file.read_text(encoding="utf-8"))
     assert eventually(lambda: is_gone(grandchild))
     assert list(scratch.iterdir()) == []

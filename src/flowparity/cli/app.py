@@ -9,18 +9,21 @@ import typer
 from typer.core import TyperGroup
 
 from flowparity import __version__
-from flowparity.cli import compare, listen, machine, measure, meter, play, rules, traffic, trial
-from flowparity.cli.guard import READER_GONE, Finished
+from flowparity.cli import INTERRUPTED, compare, listen, machine, measure, meter, play, rules, traffic, trial
+from flowparity.cli.guard import READER_GONE, Finished, complain
 
 
 class _Group(TyperGroup):
-    """Keeps a closed pipe from being reported as status 1, which means a mismatch here."""
+    """Keeps a closed pipe from being reported as status 1, which means a mismatch here, and an interruption from being reported without a word."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
             raise Finished(READER_GONE) from None
+        except KeyboardInterrupt:  # typer would make it a status without a word
+            complain("interrupted")
+            raise Finished(INTERRUPTED) from None
 
 
 app = typer.Typer(

@@ -76,7 +76,7 @@ def stop_requests(on_stop: Callable[[], None] | None = None, on_insist: Callable
             on_stop()
 
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+        if number != signal.SIGHUP or handler is not signal.SIG_IGN:  # a shell's background job ignores SIGINT, and is stopped by it all the same
             signal.signal(number, stop)
     try:
         yield wanted
