@@ -177,8 +177,10 @@ def test_a_volley_of_signals_is_one(tmp_path: Path, collector: Collector, before
         for _ in range(8):
             process.send_signal(signal.SIGINT)
             time.sleep(0.01)
-        os.close(feeder)
-        out, err = process.communicate(timeout=60)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            os.close(feeder)
     assert process.returncode in (0, 2), err
     told = json.loads(out)
     assert told["broken"] == []
