@@ -54,6 +54,7 @@ static void hand_over(struct fp_stream *s, unsigned count)
     a->not_sent_packets += refused->packets;
     a->not_sent_records += refused->flows;
     s->sequence -= (uint32_t)FP_MUTANT(116, 0, refused->datagrams);
+    s->unheard |= refused->datagrams != 0;
     *sent = *refused = (struct fp_tally){0};
 }
 
@@ -171,6 +172,7 @@ static void refresh(struct fp_stream *s)
         put_options(s);
     s->refreshing = false;
     s->announced = true;
+    s->unheard = false;
     s->fresh = true;
     s->since_refresh = 0;
     s->refreshed = s->now;
@@ -190,8 +192,8 @@ static bool refresh_due(const struct fp_stream *s)
 
     if (!s->encoder->sets || s->refreshing)
         return false;
-    return !s->announced || (!FP_MUTANT(65, s->fresh, false) && s->since_refresh >= FP_MUTANT(63, p->template_packets, UINT32_MAX)) ||
-           too_old(s);
+    return !s->announced || (s->unheard && !s->fresh) ||
+           (!FP_MUTANT(65, s->fresh, false) && s->since_refresh >= FP_MUTANT(63, p->template_packets, UINT32_MAX)) || too_old(s);
 }
 
 static void open_message(struct fp_stream *s)

@@ -62,6 +62,7 @@ struct fp_stream {
     int64_t now;    /* the export time of the datagram being built: the face's when the last record or template was put */
     /* Templates. */
     bool announced;
+    bool unheard;           /* something was refused since the last templates: who listens later may not have them */
     bool fresh;             /* no flow since the last templates: it takes more than their own datagrams to need them again */
     uint32_t since_refresh; /* datagrams */
     int64_t refreshed;      /* the export time of the last templates */

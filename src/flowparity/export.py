@@ -145,6 +145,7 @@ class _DomainExport:
                 datagram_octets=old.datagram_octets + len(message.data),
             )
         else:  # S-EXP-3: the message keeps its numbers, so that the collector sees the gap
+            self.encoder.refused()
             self._account = replace(
                 old,
                 not_sent_packets=old.not_sent_packets + message.packets,

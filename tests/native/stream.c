@@ -19,6 +19,7 @@ struct collector {
     unsigned offers, refuse;
     struct fp_tally taken, last;
     bool last_refused;
+    unsigned templates; /* datagrams that hold some */
     uint64_t statistics, wrong;
 };
 
@@ -53,6 +54,7 @@ static void take(struct fp_transport *t, const struct fp_message *messages, unsi
     tell(c);
     for (unsigned i = 0; i < count; i++) {
         judge_statistics(c, &messages[i]);
+        c->templates += fp_get16(messages[i].data + (fp_get16(messages[i].data) == 10 ? 16 : 20)) < 4;
         fp_tally_add(&c->taken, &messages[i], 1);
         fp_tally_add(&c->last, &messages[i], 1);
     }
@@ -160,6 +162,25 @@ static bool fates_settle(void)
     return true;
 }
 
+/* A collector that comes back gets templates at once and not with the next refresh (S-EXP-3); one that never left gets none. */
+static bool a_refusal_brings_templates(void)
+{
+    static const int formats[] = {FP_V9, FP_IPFIX};
+
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(opened(formats[i], true, 1500));
+        for (unsigned n = 0, before = 0; n < 12; n++) {
+            collector.refuse = n == 4; /* told with the fifth, so that the sixth knows */
+            before = collector.templates;
+            put_one();
+            face.clock = face.now += 2 * FP_SECOND;
+            fp_stream_tick(&stream, true);
+            CHECK((collector.templates > before) == (n == 0 || n == 6));
+        }
+    }
+    return true;
+}
+
 /* Under the wall clock templates and statistics need no record (S-EXP-7), and are refreshed without one although the export time stands
  * still; under `packet` a worker that received nothing exports nothing (S-TIM-7). */
 static bool templates_need_no_record(void)
@@ -213,6 +234,7 @@ int main(void)
         {"statistics-are-of-what-was-sent", statistics_are_of_what_was_sent},
         {"counts-never-fall", counts_never_fall},
         {"fates-settle", fates_settle},
+        {"a-refusal-brings-templates", a_refusal_brings_templates},
         {"templates-need-no-record", templates_need_no_record},
         {"the-ends-of-time", the_ends_of_time},
     };

@@ -66,6 +66,22 @@ def test_refused_messages_are_a_counted_loss_that_the_sequence_shows() -> None:
     assert lost.datagram_octets == sum(map(len, lossy.messages))
 
 
+@pytest.mark.parametrize(("name", "header", "set_id"), [("9", 20, 0), ("ipfix", 16, 2)])
+def test_templates_come_again_after_a_refusal(name: str, header: int, set_id: int) -> None:
+    """S-EXP-3: whoever listens by then may not have had them; without a refusal they do not."""
+
+    def templates(stream: MemoryStream) -> list[int]:
+        return [at for at, each in enumerate(stream.messages) if struct.unpack_from("!H", each, header)[0] == set_id]
+
+    whole, lossy = MemoryStream(), MemoryStream()
+    run_reference(traffic(), PROFILE, {name: whole})
+    data = next(at for at, each in enumerate(whole.messages) if at > 4 and at not in templates(whole) and struct.unpack_from("!H", each, header)[0] < 512)
+    lossy = MemoryStream(refuses=lambda ordinal: ordinal == data)
+    run_reference(traffic(), PROFILE, {name: lossy})
+    assert data in templates(lossy)  # the next one that arrives has taken its place in the list
+    assert data not in templates(whole)
+
+
 def test_the_collector_can_account_for_every_packet() -> None:
     """S-EXP-7: the last options record of IPFIX says what was metered, sent and lost."""
     stream = MemoryStream(refuses=lambda ordinal: ordinal in (5, 6, 11))

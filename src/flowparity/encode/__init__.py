@@ -60,6 +60,10 @@ class Encoder(ABC):
     def finish(self, now_ns: int) -> Iterator[Message]:
         """The end: what is held back, then the final statistics (S-EXP-7)."""
 
+    @abstractmethod
+    def refused(self) -> None:
+        """A message was refused: who listens later may not have had the templates (S-EXP-3)."""
+
     @property
     @abstractmethod
     def queued_packets(self) -> int:

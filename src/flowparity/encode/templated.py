@@ -58,6 +58,7 @@ class TemplatedEncoder(Encoder):
         self._held_flows: list[FlowRecord] = []
         self._refreshed_ns: int | None = None
         self._since_refresh = 0  # datagrams
+        self._unheard = False  # a message was refused since the last templates
 
     @property
     def flow_templates(self) -> list[Template[Exported]]:
@@ -128,6 +129,10 @@ class TemplatedEncoder(Encoder):
         else:
             yield from self._pack(self._options_records(), now_ns)
 
+    def refused(self) -> None:
+        """Templates go again before the next records."""
+        self._unheard = True
+
     @property
     def queued_packets(self) -> int:
         """Packets in the records held back."""
@@ -143,7 +148,7 @@ class TemplatedEncoder(Encoder):
 
     def _send_held(self, now_ns: int) -> Iterator[Message]:
         """The held records as one message, after templates and options where these are due."""
-        if self._refresh_due(now_ns):
+        if self._unheard or self._refresh_due(now_ns):
             yield from self._refresh(now_ns)
         held, self._held, self._held_size = self._held, {}, 0
         flows, self._held_flows = self._held_flows, []
@@ -163,6 +168,7 @@ class TemplatedEncoder(Encoder):
         Where new templates are repeated, they have messages of their own (IPFIX-TPL-10); else they share one with the options.
         """
         first, self._refreshed_ns, self._since_refresh = self._refreshed_ns is None, now_ns, 0
+        self._unheard = False
         templates = [] if self.domain.reliable and not first else list(self._template_records())
         if first and not self.domain.reliable:
             for _ in range(self.template_repeats - 1):

@@ -53,6 +53,9 @@ class V5Encoder(Encoder):
         """The same: v5 has no statistics."""
         return self.flush(now_ns)
 
+    def refused(self) -> None:
+        """Nothing: a format without templates."""
+
     @property
     def queued_packets(self) -> int:
         """Packets in the records held back."""
