@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections import Counter
@@ -33,7 +34,8 @@ from flowparity.wire import Context, check_stream
 
 ROOT = Path(__file__).resolve().parents[2]
 ENOUGH = 3
-SECONDS = 60
+CPU_SECONDS, SECONDS = 20, 300
+"""Of processor time, so that a busy machine kills no mutant; and of waiting for what never comes."""
 NOT_IN_MEMORY = {"filter", "export_socket", "clock"}
 """Run parameters of fixtures that only a run over a source has."""
 IN_EVERY_FORMAT = ("source_address", "destination_address", "source_port", "destination_port", "protocol", "tos", "packets", "octets")
@@ -132,6 +134,7 @@ def tried(mutant: int, cases: Iterable[tuple[Fixture, Sequence[Frame]]]) -> None
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         signal.alarm(SECONDS)
         ctypes.c_uint.in_dll(ctypes.CDLL(_core.__file__), "fp_mutant_id").value = mutant
         for line in noticed(cases, ENOUGH if mutant else -1):
