@@ -20,7 +20,7 @@ struct session {
     struct fp_face face;
     struct fp_stream stream;
     unsigned refuse, refuse_later; /* so many of the datagrams to come */
-    struct fp_tally untold;        /* refusals that the next send hears of */
+    struct fp_tally untold, left;  /* what the next send hears of: refusals, and that there was none */
     unsigned count;
     struct {
         uint8_t *data;
@@ -34,6 +34,7 @@ static void offer(struct fp_transport *t, const struct fp_message *messages, uns
     struct session *s = (struct session *)t;
 
     fp_tally_move(&t->refused, &s->untold);
+    fp_tally_move(&t->sent, &s->left);
     for (unsigned i = 0; i < count; i++) {
         const struct fp_message *m = &messages[i];
         enum fate fate = s->refuse ? REFUSED : s->refuse_later ? REFUSED_LATER : SENT;
@@ -41,7 +42,7 @@ static void offer(struct fp_transport *t, const struct fp_message *messages, uns
             abort();
         s->refuse -= fate == REFUSED;
         s->refuse_later -= fate == REFUSED_LATER;
-        fp_tally_add(fate == SENT ? &t->sent : fate == REFUSED ? &t->refused : &s->untold, m, 1);
+        fp_tally_add(fate == SENT ? &s->left : fate == REFUSED ? &t->refused : &s->untold, m, 1);
         s->messages[s->count].data = malloc(m->length);
         memcpy(s->messages[s->count].data, m->data, m->length);
         s->messages[s->count].length = m->length;
@@ -135,10 +136,10 @@ const uint8_t *session_message(const struct session *s, unsigned i, uint32_t *le
     return s->messages[i].data;
 }
 
-/* Flows in datagrams whose refusal was not told yet. */
+/* Flows in datagrams whose fate was not told yet. */
 unsigned session_untold(const struct session *s)
 {
-    return (unsigned)s->untold.flows;
+    return (unsigned)(s->untold.flows + s->left.flows);
 }
 
 /* Exported, queued, not sent, unrepresentable (packets, records each), datagrams and their octets. */
