@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENOUGH = 3
 CPU_SECONDS, SECONDS = 20, 300
 """Of processor time, so that a busy machine kills no mutant; and of waiting for what never comes."""
+OCTETS = 4 << 30
+"""Of memory: a fault that never stops to make datagrams must not take the machine's."""
 NOT_IN_MEMORY = {"filter", "export_socket", "clock"}
 """Run parameters of fixtures that only a run over a source has."""
 IN_EVERY_FORMAT = ("source_address", "destination_address", "source_port", "destination_port", "protocol", "tos", "packets", "octets")
@@ -135,6 +137,7 @@ def tried(mutant: int, cases: Iterable[tuple[Fixture, Sequence[Frame]]]) -> None
     child = os.fork()
     if child == 0:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_DATA, (OCTETS, OCTETS))
         signal.alarm(SECONDS)
         ctypes.c_uint.in_dll(ctypes.CDLL(_core.__file__), "fp_mutant_id").value = mutant
         for line in noticed(cases, ENOUGH if mutant else -1):

@@ -24,7 +24,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SECONDS = 300
-PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
+OCTETS = 4 << 30
+"""Of memory: a fault that never stops to make datagrams must not take the machine's."""
+PYTEST = ("prlimit", f"--data={OCTETS}", sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
 TESTS = ("tests/native", "tests/properties")
 TABLE = HERE / "native.md"
 
