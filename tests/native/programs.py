@@ -24,13 +24,15 @@ def _environment() -> dict[str, str]:
 
 def build(name: str, directory: Path, options: Sequence[str] = (), core: Sequence[str] = METER) -> Path:
     """The program NAME.c beside these parts of the core, in this directory. CC, CFLAGS (of ci/coverage) and FLOWPARITY_SANITIZED are heeded."""
-    program = directory / name
-    sources = [HERE / f"{name}.c", *(NATIVE / "core" / each for each in core)]
+    program, own = directory / name, directory / f"{name}.test.o"
+    sources = [NATIVE / "core" / each for each in core]
     flags = [f"-DFP_MUTANT_ID={os.environ.get('FLOWPARITY_MUTANT', 0)}", f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'core'}"]
     flags += SANITIZERS.get(os.environ.get("FLOWPARITY_SANITIZED", ""), [])
     compiler = [os.environ.get("CC", "gcc"), "-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
-    command = [*compiler, *flags, *shlex.split(os.environ.get("CFLAGS", "")), *sources, *options, "-o", program]
-    subprocess.run(command, check=True, capture_output=True, env=_environment())
+    command = [*compiler, *flags, *shlex.split(os.environ.get("CFLAGS", ""))]
+    # By itself: of two sources of one name in one command, NAME.c of the core beside this one, the counts of coverage would go into one file.
+    subprocess.run([*command, "-c", HERE / f"{name}.c", "-o", own], check=True, capture_output=True, env=_environment())
+    subprocess.run([*command, own, *sources, *options, "-o", program], check=True, capture_output=True, env=_environment())
     return program
 
 
