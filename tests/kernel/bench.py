@@ -25,6 +25,7 @@ from flowparity.harness.rigs.veth import VethLink, VethRig
 from flowparity.native import Exporter, Player, RunConfig, RunResult
 from flowparity.profile import Profile
 from flowparity.reference import ReferenceExporter
+from flowparity.view import UPTIME_SPAN
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = ("5", "9", "ipfix")
@@ -213,7 +214,8 @@ def play(
                     thread.join()
         finally:
             datagrams = {name: each.stop() for name, each in collectors.items()}
-        decoder, normaliser = Decoder(), Normaliser(config.profile.boot)
+        boot = config.profile.boot if link.times == "none" else _boots(config.profile, frames, results[0])
+        decoder, normaliser = Decoder(), Normaliser(boot)
         flows: dict[str, list[DecodedFlow]] = {name: [] for name in formats}
         problems = []
         for name, several in datagrams.items():
@@ -224,6 +226,15 @@ def play(
         return Played(results[0], injection, flows, problems)
 
     return inside(namespace, work)
+
+
+def _boots(profile: Profile, frames: Sequence[Frame], result: RunResult) -> int | Mapping[int, int] | None:
+    """The seconds of boot that a decoder must be told, by observation domain, where uptimes wrap within the run (S-EXP-5, S-TIM-7)."""
+    times = {frame.index: frame.ts_ns for frame in frames}
+    if profile.boot is not None or max(times.values(), default=0) - min(times.values(), default=0) < UPTIME_SPAN:
+        return profile.boot
+    received = result.assignment if len(result.workers) > 1 and result.assignment is not None else [list(times)]
+    return {worker + 1: times[indices[0]] // 10**9 for worker, indices in enumerate(received) if indices}
 
 
 def reference_records(frames: Sequence[Frame], profile: Profile, assignment: Sequence[Sequence[int]] | None = None) -> list[FlowRecord]:
