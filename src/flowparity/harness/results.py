@@ -74,9 +74,10 @@ class Cell:
         return f"{self.case} · {self.subject} · {self.format}"
 
     def lines(self, most: int = 5) -> Iterator[str]:
-        """What a person has to read of a failure."""
+        """What a person has to read of a failure, what a rule explains first."""
         alike: dict[tuple[object, ...], list[Problem]] = {}
-        for problem in self.problems:  # the same rule broken in a hundred datagrams, or a field that is never there, is one line
+        # The same rule broken in a hundred datagrams, or a field that is never there, is one line.
+        for problem in sorted(self.problems, key=lambda each: not each.rules):
             unsaid = problem.explanation == NOT_REPORTED.format(problem.field)
             alike.setdefault(problem.signature if problem.level is Level.WIRE or unsaid else (len(alike),), []).append(problem)
         for first, *others in list(alike.values())[:most]:
