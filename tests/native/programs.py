@@ -31,7 +31,8 @@ def build(name: str, directory: Path, options: Sequence[str] = (), core: Sequenc
     compiler = [os.environ.get("CC", "gcc"), "-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]
     command = [*compiler, *flags, *shlex.split(os.environ.get("CFLAGS", ""))]
     # By itself: of two sources of one name in one command, NAME.c of the core beside this one, the counts of coverage would go into one file.
-    subprocess.run([*command, "-c", HERE / f"{name}.c", "-o", own], check=True, capture_output=True, env=_environment())
+    code = [each for each in options if each.startswith("-f")]  # how code is made, not how it is linked
+    subprocess.run([*command, *code, "-c", HERE / f"{name}.c", "-o", own], check=True, capture_output=True, env=_environment())
     subprocess.run([*command, own, *sources, *options, "-o", program], check=True, capture_output=True, env=_environment())
     return program
 
